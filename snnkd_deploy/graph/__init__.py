@@ -1,0 +1,1 @@
+"""The one graph: a NIR file plus our profile (what NIR cannot say). Files in and out."""

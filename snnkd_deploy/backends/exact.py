@@ -1,0 +1,254 @@
+"""`exact`: the chip's integers in batched torch. The default backend, and what training is held to.
+
+Integers live in floats, chosen per layer by a computed bound: float32 below 2^24, float64 below 2^53.
+"""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+import snnkd_deploy.backends.layers as layers
+from snnkd_deploy.arithmetic import CubaParams, CubaState, exact_dtype, integrate, run_cuba, shift_right_round
+from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, wrap_int32
+from snnkd_deploy.backends.base import Availability, Inputs
+from snnkd_deploy.backends.engine import DelayLine, Operator, merge_batch, run_graph
+from snnkd_deploy.backends.trace import Record, Trace, concatenate
+from snnkd_deploy.errors import BackendError, Problem
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams, SynapseParams
+from snnkd_deploy.graph.topology import NEURONS, WEIGHTS
+
+# Floats held at once by one chunk of samples (largest layer times T): keeps memory flat for any data set.
+_CHUNK_VALUES = 48_000_000
+
+
+class ExactBackend:
+    """Runs any model that carries integers for a chip of a known family."""
+
+    name = "exact"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def availability(self) -> Availability:
+        return Availability(usable=True, version=f"torch {torch.__version__}")
+
+    def check(self, model: Model) -> list[Problem]:
+        if not model.on_chip_grid:
+            return [
+                Problem(
+                    "the model carries no integers of a chip",
+                    model.path or "model",
+                    remedy="lower it first: snnkd lower IN.nir --chip loihi2 -o OUT.nir, or use --backend float",
+                )
+            ]
+        problems = []
+        for name, node in model.nodes.items():
+            if isinstance(node, nir.AvgPool2d):
+                problems.append(Problem("average pooling is not integer", name, remedy="lower the model: it folds"))
+            elif isinstance(node, (*NEURONS, *WEIGHTS)) and name not in model.profile.nodes:
+                problems.append(Problem("no integer parameters", name, remedy="lower the model again"))
+        return problems
+
+    @torch.no_grad()
+    def run(self, model: Model, inputs: Inputs, record: Record) -> Trace:
+        problems = self.check(model)
+        if problems:
+            raise BackendError.from_problems(problems)
+        operators = build_operators(model, inputs, self.device)
+        largest = max(int(np.prod(shape)) for shape in model.shapes.values())
+        per_chunk = max(1, _CHUNK_VALUES // (largest * inputs.steps))
+        parts = [
+            self._run_chunk(model, operators, inputs.chunk(start, start + per_chunk), record)
+            for start in range(0, inputs.samples, per_chunk)
+        ]
+        return concatenate(parts)
+
+    def _run_chunk(self, model: Model, operators: dict[str, Operator], inputs: Inputs, record: Record) -> Trace:
+        x = inputs.x.to(self.device, torch.float32 if inputs.x.dtype != torch.float64 else torch.float64)
+        outputs = run_graph(model, operators, x, inputs.steps, record.states)
+        trace = Trace(logits=logits_of(model, outputs, inputs.steps).cpu(), meta={"backend": self.name})
+        for name in model.spiking:
+            if record.spikes and record.wants(name):
+                trace.spikes[name] = outputs[name].to(torch.uint8).cpu()
+        if record.states:
+            for name, operator in operators.items():
+                if isinstance(operator, Population) and record.wants(name):
+                    trace.u[name] = operator.us.to(torch.int32).cpu()
+                    trace.v[name] = operator.vs.to(torch.int32).cpu()
+        return trace
+
+
+def logits_of(model: Model, outputs: dict[str, Tensor], steps: int) -> Tensor:
+    """(B, C) float64: de-quantised mean logit of an integrating readout, else spike counts of the last layer."""
+    out = outputs[model.output_name]
+    name = model.readout_name
+    if name is None:
+        return out.to(torch.float64).sum(0).flatten(1)
+    params = model.profile.nodes[name]
+    assert isinstance(params, ReadoutParams)
+    return out[-1].to(torch.float64).flatten(1) / (params.scale * (1 << INPUT_SHIFT) * steps)
+
+
+class Synapse(Operator):
+    """Weights on the chip: exact integer sums, then the exponent's shift. Biases belong to the population."""
+
+    def __init__(self, model: Model, name: str, max_input: int, device: torch.device) -> None:
+        params = model.synapse(name)
+        node = model.nodes[name]
+        weight = model.weight_int(name)
+        magnitude = np.abs(weight).reshape(weight.shape[0], -1).sum(1).max(initial=0) if weight.ndim > 1 else np.abs(
+            weight
+        ).max(initial=0)
+        self.bound = int(magnitude) * max_input
+        self.dtype = exact_dtype(self.bound)
+        self.map = layers.linear_map(node, torch.from_numpy(weight).to(device, self.dtype))
+        self.exponent = params.weight_exp
+        self.binary = params.message_bits == 0
+        # Lava's Conv wraps its sum to 24 bits, Dense and Sparse do not.
+        self.wraps = isinstance(node, nir.Conv1d | nir.Conv2d) and self.bound >= STATE_MAX
+        delay = torch.tensor(params.delay or (0,), device=device)
+        in_shape = model.shapes[model.sources[name][0]]
+        self.delay = DelayLine(delay.view(-1, *[1] * (len(in_shape) - 1)))
+
+    def start(self, keep_states: bool) -> None:
+        self.delay.start(keep_states)
+
+    @property
+    def out_bound(self) -> int:
+        return self.bound << self.exponent if self.exponent > 0 else self.bound >> -self.exponent
+
+    def __call__(self, x: Tensor) -> Tensor:
+        flat, (steps, batch) = merge_batch(self.delay(x))
+        if self.binary:
+            flat = flat != 0
+        total = self.map(flat.to(self.dtype))
+        if self.wraps:
+            total = torch.remainder(total + STATE_MAX, 2 * STATE_MAX) - STATE_MAX
+        if self.exponent > 0:
+            total = total * float(1 << self.exponent)
+        elif self.exponent < 0:
+            total = torch.floor(total * 2.0**self.exponent)
+        return total.reshape(steps, batch, *total.shape[1:])
+
+
+class HostSynapse(Operator):
+    """The first layer of a `current` encoding, on the host: integers in, bias mantissas out."""
+
+    def __init__(self, model: Model, name: str, device: torch.device) -> None:
+        params = model.synapse(name)
+        node = model.nodes[name]
+        weight = model.weight_int(name)
+        bias = model.synapse_bias_int(name)
+        assert model.profile.chip is not None
+        self.grid = model.profile.chip.parameters.bias.mantissa
+        self.shift = params.shift
+        bound = int(np.abs(weight).reshape(weight.shape[0], -1).sum(1).max()) * model.profile.encoding.levels
+        bound += (int(np.abs(bias).max(initial=0)) if bias is not None else 0) + (1 << self.shift)
+        self.dtype = exact_dtype(bound)
+        self.map = layers.linear_map(node, torch.from_numpy(weight).to(device, self.dtype))
+        self.bias: Tensor | None = None
+        if bias is not None:
+            ndim = len(model.shapes[name])
+            self.bias = torch.from_numpy(bias).to(device, self.dtype).reshape(-1, *[1] * (ndim - 1))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        flat, (steps, batch) = merge_batch(x)
+        total = self.map(flat.to(self.dtype))
+        if self.bias is not None:
+            total = total + self.bias
+        mantissa = shift_right_round(total, self.shift).clamp(self.grid.lo, self.grid.hi)
+        return mantissa.to(torch.float32).reshape(steps, batch, *mantissa.shape[1:])
+
+
+class Population(Operator):
+    """CUBA neurons, spiking or integrating."""
+
+    def __init__(self, model: Model, name: str, bound: int, steps: int, device: torch.device) -> None:
+        params = model.profile.nodes[name]
+        assert isinstance(params, NeuronParams | ReadoutParams)
+        reach = bound << INPUT_SHIFT  # |u| never exceeds reach * 4096 / Du (or * steps without decay)
+        reach = reach * DECAY_ONE // params.Du if params.Du else reach * steps
+        in_range = reach < STATE_MAX
+        self.dtype = torch.float32 if in_range else torch.float64
+        self.wraps_int32 = bound << INPUT_SHIFT >= 2**31
+        bias = model.bias_int(name)
+        self.spiking = isinstance(params, NeuronParams)
+        self.reads_u = isinstance(params, ReadoutParams) and params.read == "u"
+        self.params = CubaParams(
+            Du=params.Du,
+            Dv=params.Dv,
+            vth=params.vth if isinstance(params, NeuronParams) else 0,
+            bias=torch.from_numpy(bias).to(device, self.dtype) if bias.any() else None,
+            u_in_range=in_range,
+        )
+        self.state: CubaState | None = None
+        self.keep = False
+        self.history: list[tuple[Tensor, Tensor]] = []
+
+    def start(self, keep_states: bool) -> None:
+        self.state, self.keep, self.history = None, keep_states, []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.to(self.dtype)
+        if self.wraps_int32:
+            x = wrap_int32(wrap_int32(x) * float(1 << INPUT_SHIFT)) * (1 / (1 << INPUT_SHIFT))
+        if self.state is None:
+            self.state = CubaState(torch.zeros_like(x[0]), torch.zeros_like(x[0]))
+        if not self.spiking:
+            us, vs = integrate(x, self.params, self.state)
+            if self.keep:
+                self.history.append((us, vs))
+            return us if self.reads_u else vs
+        spikes, us_, vs_ = run_cuba(x, self.params, self.state, keep_states=self.keep)
+        if us_ is not None and vs_ is not None:
+            self.history.append((us_, vs_))
+        return spikes
+
+    @property
+    def us(self) -> Tensor:
+        return torch.cat([u for u, _ in self.history])
+
+    @property
+    def vs(self) -> Tensor:
+        return torch.cat([v for _, v in self.history])
+
+
+def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[str, Operator]:
+    """One operator a node, with the bound on its output that decides the next one's number type."""
+    operators: dict[str, Operator] = {}
+    bounds: dict[str, int] = {}
+    encoding = model.profile.encoding
+    largest_input = int(inputs.x.abs().max()) if inputs.x.numel() else 1
+    # Loops: a population emits 0/1, so its bound is known before it has been visited.
+    bounds |= {name: 1 for name in model.spiking}
+    for name in (n for component in model.order for n in component):
+        node = model.nodes[name]
+        arriving = sum(bounds.get(source, 0) for source in model.sources[name])
+        params = model.profile.nodes.get(name)
+        if isinstance(params, SynapseParams) and params.place == "host":
+            operators[name] = HostSynapse(model, name, device)
+            assert model.profile.chip is not None
+            bounds[name] = -model.profile.chip.parameters.bias.mantissa.lo
+        elif isinstance(params, SynapseParams):
+            synapse = Synapse(model, name, 1 if params.message_bits == 0 else max(1, arriving), device)
+            operators[name], bounds[name] = synapse, synapse.out_bound
+        elif isinstance(params, NeuronParams | ReadoutParams):
+            operators[name] = Population(model, name, arriving, inputs.steps, device)
+            bounds[name] = 1 if isinstance(params, NeuronParams) else STATE_MAX
+        else:
+            in_shape = model.shapes[model.sources[name][0]] if model.sources[name] else model.shapes[name]
+            operator = layers.structure_operator(node, in_shape, model.shapes[name])
+            if operator is None:
+                raise BackendError(f"{type(node).__name__} has no integer meaning here", where=name)
+            operators[name] = operator
+            if isinstance(node, nir.Input):
+                bounds[name] = max(encoding.levels, largest_input)
+            elif isinstance(node, nir.SumPool2d):
+                bounds[name] = arriving * int(np.prod(node.kernel_size))
+            else:
+                bounds[name] = arriving
+    return operators

@@ -1,0 +1,106 @@
+"""`Trace`: what ran. Spikes, optional states and logits in logical time, and its `.npz` file."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnkd_deploy.errors import DataError
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a backend should keep. `nodes` None means every spiking node."""
+
+    spikes: bool = True
+    states: bool = False
+    nodes: frozenset[str] | None = None
+
+    def wants(self, node: str) -> bool:
+        return self.nodes is None or node in self.nodes
+
+
+@dataclass
+class Trace:
+    """Result of a run. Time first: spikes[node] is (T, B, *shape) uint8, logits (B, C) float64.
+
+    `u` and `v` hold states after each step, integers (int32) on integer chips, floats otherwise.
+    Logical time: step t of every node is the answer to input step t, whatever the pipeline depth.
+    """
+
+    logits: Tensor
+    spikes: dict[str, Tensor] = field(default_factory=dict)
+    u: dict[str, Tensor] = field(default_factory=dict)
+    v: dict[str, Tensor] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        return int(self.logits.shape[0])
+
+    @property
+    def predictions(self) -> Tensor:
+        """Class of each sample, (B,) int64; the lowest index wins a tie."""
+        # torch.argmax leaves ties undefined; numpy takes the first.
+        return torch.from_numpy(np.argmax(self.logits.numpy(), axis=1))
+
+    def save(self, path: str | Path) -> None:
+        """Write a `.npz` atomically: spikes/<node>, u/<node>, v/<node>, logits, meta (JSON string)."""
+        path = Path(path)
+        arrays: dict[str, np.ndarray] = {"logits": self.logits.numpy()}
+        for group, tensors in (("spikes", self.spikes), ("u", self.u), ("v", self.v)):
+            arrays |= {f"{group}/{node}": tensor.numpy() for node, tensor in tensors.items()}
+        arrays["meta"] = np.array(json.dumps(self.meta, sort_keys=True))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".part")
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read a trace file. Raises DataError where it is not one."""
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+            groups: dict[str, dict[str, Tensor]] = {"spikes": {}, "u": {}, "v": {}}
+            for key, array in arrays.items():
+                group, _, node = key.partition("/")
+                if node and group in groups:
+                    groups[group][node] = torch.from_numpy(array)
+            logits = arrays.get("logits", np.zeros((0, 0)))
+            meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
+        except FileNotFoundError as error:
+            raise DataError("no such trace file", where=str(path)) from error
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            raise DataError(
+                f"not a readable trace: {error}", where=str(path), remedy="write it with `snnkd simulate ... -o`"
+            ) from error
+        return cls(logits=torch.from_numpy(logits), meta=meta, **groups)
+
+
+def concatenate(traces: Iterable[Trace]) -> Trace:
+    """Join traces of consecutive sample chunks along the batch axis. Meta is taken from the first."""
+    chunks = list(traces)
+    first = chunks[0]
+
+    def join(group: str) -> dict[str, Tensor]:
+        return {node: torch.cat([getattr(c, group)[node] for c in chunks], 1) for node in getattr(first, group)}
+
+    return Trace(
+        logits=torch.cat([c.logits for c in chunks]),
+        spikes=join("spikes"),
+        u=join("u"),
+        v=join("v"),
+        meta=dict(first.meta),
+    )

@@ -1,0 +1,148 @@
+"""The checker: everything that is wrong with a model, found before it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import nir
+import numpy as np
+
+from snnkd_deploy.errors import GraphError, Problem
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams, SynapseParams
+from snnkd_deploy.graph.topology import NEURONS, WEIGHTS
+
+STRUCTURE = (nir.Input, nir.Output, nir.Flatten, nir.SumPool2d, nir.AvgPool2d, nir.Delay)
+UNDERSTOOD = (*STRUCTURE, *NEURONS, *WEIGHTS)
+
+
+def check_model(model: Model) -> None:
+    """Raise one GraphError with every problem of structure, values and grid; return silently if none."""
+    problems = _structure(model)
+    if not problems:
+        problems = [p for name in model.nodes for p in _values(model, name)]
+    if not problems:
+        model.shapes  # noqa: B018  raises GraphError itself, with the node's name
+        problems = [p for name in model.nodes for p in _grid(model, name)]
+    if problems:
+        raise GraphError.from_problems([_placed(p, model.path) for p in problems])
+
+
+def _placed(problem: Problem, path: str) -> Problem:
+    where = f"{path} [{problem.where}]" if path and problem.where else problem.where or path
+    return Problem(problem.what, where, problem.need, problem.have, problem.remedy)
+
+
+def _structure(model: Model) -> list[Problem]:
+    problems = []
+    nodes = model.nodes
+    for kind, label in ((nir.Input, "Input"), (nir.Output, "Output")):
+        count = sum(isinstance(node, kind) for node in nodes.values())
+        if count != 1:
+            problems.append(Problem(f"exactly one {label} node is needed", "graph", "1", str(count)))
+    for name, node in nodes.items():
+        if not isinstance(node, UNDERSTOOD):
+            problems.append(
+                Problem(f"node type {type(node).__name__} is not understood", name, remedy="NIR 1.x primitives are")
+            )
+    edges = Counter(map(tuple, model.graph.edges))
+    for (source, target), count in edges.items():
+        for end in (source, target):
+            if end not in nodes:
+                problems.append(Problem(f"dangling edge {source} -> {target}: no node '{end}'", "graph"))
+        if count > 1:
+            problems.append(Problem(f"edge {source} -> {target} stands {count} times", "graph"))
+    targets, sources = {t for _, t in edges}, {s for s, _ in edges}
+    for name, node in nodes.items():
+        if not isinstance(node, nir.Input) and name not in targets:
+            problems.append(Problem("node has no input", name, remedy="connect it or remove it"))
+        if not isinstance(node, nir.Output) and name not in sources:
+            problems.append(Problem("node feeds nothing", name, remedy="connect it or remove it"))
+    for name in model.profile.nodes:
+        if name not in nodes:
+            problems.append(Problem("the profile speaks of a node that is not in the graph", name))
+    return problems
+
+
+def _values(model: Model, name: str) -> list[Problem]:
+    """NIR checks no parameter values: NaN, negative time constants and unstable steps are found here."""
+    node = model.nodes[name]
+    problems = []
+    for key, value in vars(node).items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+            problems.append(Problem(f"{key} holds NaN or infinite values", name))
+    for key in ("tau", "tau_mem", "tau_syn"):
+        tau = getattr(node, key, None)
+        if tau is None:
+            continue
+        low = float(np.min(np.asarray(tau)))
+        if low <= 0:
+            problems.append(Problem(f"{key} must be positive", name, "> 0 s", f"{low:g} s"))
+        elif low < model.profile.dt_s * (1 - 1e-6):
+            problems.append(
+                Problem(
+                    f"{key} is shorter than the timestep: forward Euler is unstable",
+                    name,
+                    f">= dt = {model.profile.dt_s:g} s",
+                    f"{low:g} s",
+                    "a smaller --dt",
+                )
+            )
+    if isinstance(node, nir.Delay):
+        steps = np.asarray(node.delay, dtype=np.float64) / model.profile.dt_s
+        if np.any(steps < 0) or np.any(np.abs(steps - np.rint(steps)) > 1e-3):
+            problems.append(Problem("delays must be non-negative multiples of dt", name, remedy="another --dt"))
+    if model.profile.reset == "subtract" and np.any(np.asarray(getattr(node, "v_reset", 0)) != 0):
+        problems.append(Problem("reset by subtraction has no meaning with v_reset != 0", name, remedy="--reset zero"))
+    return problems
+
+
+def _grid(model: Model, name: str) -> list[Problem]:
+    """On a chip: every integer is one that the register can hold, and the floats mean those integers."""
+    chip = model.profile.chip
+    node = model.nodes[name]
+    if chip is None:
+        return []
+    params = model.profile.nodes.get(name)
+    if isinstance(node, (*WEIGHTS, *NEURONS)) and params is None:
+        return [Problem("no integer parameters in the profile", name, remedy="lower the model again")]
+    problems: list[Problem] = []
+    grids = chip.parameters
+    if isinstance(params, SynapseParams):
+        real = np.asarray(node.weight, dtype=np.float64) * params.weight_scale
+        integers = model.weight_int(name)
+        if np.abs(real - integers).max(initial=0) > 1e-3:
+            problems.append(Problem("weights are not on the grid that weight_scale declares", name))
+        grid = grids.weight
+        if params.place == "chip" and integers.size:
+            low, high = int(integers.min()), int(integers.max())
+            # Loihi's sign modes: a matrix of one sign may use every integer, a mixed one even integers only.
+            mixed = low < 0 < high
+            step_ok = not mixed or not np.any(integers % grid.step)
+            if low < grid.lo or high > max(grid.hi, -grid.lo - 1) or (mixed and high > grid.hi) or not step_ok:
+                problems.append(
+                    Problem(
+                        "weights are outside the chip's grid",
+                        name,
+                        f"multiples of {grid.step} in {grid.lo}..{grid.hi}",
+                        f"{low}..{high}",
+                        "lower the model again",
+                    )
+                )
+    if isinstance(params, NeuronParams | ReadoutParams):
+        exponent = params.bias_exp if isinstance(params, NeuronParams) else 6
+        bias = model.bias_int(name)
+        mantissa = bias >> exponent
+        allowed = grids.bias.mantissa
+        if np.any(mantissa << exponent != bias) or bias.size and not (
+            allowed.lo <= mantissa.min() and mantissa.max() <= allowed.hi
+        ):
+            problems.append(
+                Problem(
+                    "bias does not fit the register",
+                    name,
+                    f"{allowed.lo}..{allowed.hi} << {exponent}",
+                    f"{bias.min()}..{bias.max()}",
+                )
+            )
+    return problems

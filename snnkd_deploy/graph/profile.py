@@ -1,0 +1,113 @@
+"""The profile: what a deployed model means and NIR cannot say, as one versioned JSON string.
+
+It travels in the `metadata` of the NIR graph, so that a backend needs nothing but the `.nir` file.
+
+Integers are not stored twice. A synapse node keeps its float weights, and the profile says
+`weight_scale`: the integer on the chip is `rint(weight * weight_scale)`, which the checker holds to
+be on the chip's grid. With the scales of `lower` the float graph is the same network in NIR's
+forward-Euler semantics (LIF: r = 1, tau = dt * 4096 / Dv).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from snnkd_deploy.chips.spec import NeuronSpec, Parameters
+
+PROFILE_KEY = "snnkd_deploy_profile"
+PROFILE_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Encoding(_Part):
+    """How the input tensor is meant. Declared, never guessed from values.
+
+    events: spike counts 0/1 per step. graded: integers of `bits` bits per step. current: one constant
+    image of integers 0..levels, whose first layer is computed on the host and injected as bias.
+    """
+
+    kind: Literal["events", "graded", "current", "float"]
+    levels: Annotated[int, Field(ge=1)] = 1
+    bits: Annotated[int, Field(ge=0, le=32)] = 0
+
+
+class SynapseParams(_Part):
+    """Integers of a weight node. `w_int = rint(weight * weight_scale)`.
+
+    place "host": computed outside the chip on integers, `bias_mantissa = (acc + 2^(shift-1)) >> shift`
+    with `acc = conv(x, w_int) + rint(bias * bias_scale)`, clipped to the bias register and injected with
+    exponent 6. place "chip": the node's bias is added to its population's bias register,
+    `rint(bias * bias_scale)` in units of v.
+    """
+
+    role: Literal["synapse"] = "synapse"
+    place: Literal["chip", "host"] = "chip"
+    weight_scale: Annotated[float, Field(gt=0)]
+    bias_scale: Annotated[float, Field(gt=0)] = 1.0
+    weight_exp: Annotated[int, Field(ge=-8, le=7)] = 0
+    shift: Annotated[int, Field(ge=0, le=30)] = 0
+    message_bits: Annotated[int, Field(ge=0, le=32)] = 0
+    # Axonal delay in steps per source, or one number for all (the .net format's `delay`).
+    delay: tuple[int, ...] = ()
+
+
+class NeuronParams(_Part):
+    """Integers of a population. The threshold is `vth << 6`, decays are of 4096.
+
+    The bias register adds to v every step: `rint(v_leak * leak_scale)` of the node itself, plus the biases
+    of the weight nodes that feed it; together they must be a legal `mantissa << bias_exp`.
+    """
+
+    role: Literal["neuron"] = "neuron"
+    Du: Annotated[int, Field(ge=0, le=4096)]
+    Dv: Annotated[int, Field(ge=0, le=4096)]
+    vth: Annotated[int, Field(ge=0, le=131072)]
+    bias_exp: Annotated[int, Field(ge=0, le=7)] = 6
+    leak_scale: Annotated[float, Field(ge=0)] = 0.0
+    scale: Annotated[float, Field(gt=0)] = 1.0  # synaptic integers per real unit of the membrane
+
+
+class ReadoutParams(_Part):
+    """The non-spiking integrator that adds up the logits on the chip.
+
+    `scale` is integers per real logit of one step: logits = v / (64 * scale * T).
+    """
+
+    role: Literal["readout"] = "readout"
+    Du: Annotated[int, Field(ge=0, le=4096)] = 4096
+    Dv: Annotated[int, Field(ge=0, le=4096)] = 0
+    read: Literal["u", "v"] = "v"
+    scale: Annotated[float, Field(gt=0)] = 1.0
+
+
+NodeParams = Annotated[SynapseParams | NeuronParams | ReadoutParams, Field(discriminator="role")]
+
+
+class ChipStamp(_Part):
+    """Which chip the integers are for, with its arithmetic: enough to simulate without the chip file."""
+
+    id: str
+    sha256: str
+    neuron: NeuronSpec
+    parameters: Parameters
+
+
+class Profile(_Part):
+    """See the module text. `chip` is None for a model in NIR's float semantics."""
+
+    version: Literal[1] = 1
+    dt_s: Annotated[float, Field(gt=0)]
+    reset: Literal["zero", "subtract"]
+    fires: Literal[">", ">="] = ">"
+    v0: float = 0.0
+    encoding: Encoding = Encoding(kind="float")
+    steps: Annotated[int, Field(ge=1)] | None = None  # timesteps it was trained for
+    chip: ChipStamp | None = None
+    nodes: dict[str, NodeParams] = {}
+    classes: tuple[str, ...] = ()
+    provenance: dict[str, Any] = {}
