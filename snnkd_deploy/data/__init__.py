@@ -1,0 +1,17 @@
+"""Data sets by name, as integer tensors with fixed splits; encoders, augmentation, epoch orders."""
+
+from snnkd_deploy.data.batches import batch_generator, epoch_order
+from snnkd_deploy.data.dataset import Dataset, Split
+from snnkd_deploy.data.events import EventStore
+from snnkd_deploy.data.registry import DATASETS, DatasetInfo, load_dataset
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetInfo",
+    "EventStore",
+    "Split",
+    "batch_generator",
+    "epoch_order",
+    "load_dataset",
+]

@@ -50,9 +50,11 @@ class Split:
             raise UsageError(
                 "images have no time axis", remedy="an encoder: encoders.rate, latency or repeat_constant"
             )
-        if T != self.x.shape[1]:
+        if self.x.shape[1] != T:
             raise UsageError(
-                "these samples are stored as frames of a fixed length", need=f"T={self.x.shape[1]}", have=f"T={T}"
+                "these samples are stored as frames of a fixed length",
+                need=f"T={self.x.shape[1]}",
+                have=f"T={T}",
             )
         return self.x[indices].movedim(1, 0).contiguous()
 

@@ -47,7 +47,9 @@ class EventStore:
         """The recordings at `rows`, in that order, as a store of its own."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
         events, _, ptr = self._gather(rows)
-        return replace(self, x=self.x[events], y=self.y[events], p=self.p[events], t_us=self.t_us[events], ptr=ptr)
+        return replace(
+            self, x=self.x[events], y=self.y[events], p=self.p[events], t_us=self.t_us[events], ptr=ptr
+        )
 
     def frames(self, indices: Tensor, T: int) -> Tensor:
         """Recordings at `indices` (B,) as uint8 (T, B, P, H, W), each bin the event count up to `cap`."""
@@ -90,7 +92,9 @@ class EventStore:
         P, H, W = self.shape
         B = int(rows.numel())
         if T < 1 or T * max(B, 1) * P * H * W > MAX_FRAME_ELEMENTS:
-            raise UsageError("frames need a sensible number of steps", have=f"T={T} for {B} samples of {self.shape}")
+            raise UsageError(
+                "frames need a sensible number of steps", have=f"T={T} for {B} samples of {self.shape}"
+            )
         events, owner, ptr = self._gather(rows)
         t = self.t_us[events]
         if self.window_us is None:
@@ -131,7 +135,13 @@ def make_store(
     if len(set(lengths.values())) != 1:
         raise DataError("event arrays differ in length", where=where, have=lengths)
     total = lengths["x"]
-    if ptr.ndim != 1 or ptr.numel() < 1 or int(ptr[0]) != 0 or int(ptr[-1]) != total or bool((ptr.diff() < 0).any()):
+    if (
+        ptr.ndim != 1
+        or ptr.numel() < 1
+        or int(ptr[0]) != 0
+        or int(ptr[-1]) != total
+        or bool((ptr.diff() < 0).any())
+    ):
         raise DataError(
             "ptr must rise from 0 to the number of events",
             where=where,
@@ -141,7 +151,10 @@ def make_store(
     for name, a, limit in (("x", x, W), ("y", y, H), ("p", p, P)):
         if total and (int(a.min()) < 0 or int(a.max()) >= limit):
             raise DataError(
-                f"{name} out of range", where=where, need=f"0..{limit - 1}", have=f"{int(a.min())}..{int(a.max())}"
+                f"{name} out of range",
+                where=where,
+                need=f"0..{limit - 1}",
+                have=f"{int(a.min())}..{int(a.max())}",
             )
     if total and int(t_us.min()) < 0:
         raise DataError("negative timestamps", where=where, have=int(t_us.min()))

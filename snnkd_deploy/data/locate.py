@@ -81,7 +81,9 @@ def find_layout(layouts: tuple[Layout, ...], where: list[Place]) -> tuple[int, l
     return None
 
 
-def not_found(name: str, layouts: tuple[Layout, ...], where: list[Place], hints: tuple[str, ...] = ()) -> DataError:
+def not_found(
+    name: str, layouts: tuple[Layout, ...], where: list[Place], hints: tuple[str, ...] = ()
+) -> DataError:
     """The error for a data set that is nowhere: what was looked for, where, what to try."""
     problems = [
         Problem(

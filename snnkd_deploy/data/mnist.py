@@ -14,7 +14,12 @@ from snnkd_deploy.data.locate import Layout
 from snnkd_deploy.data.request import Request, obtain
 from snnkd_deploy.errors import DataError
 
-_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 _MD5 = {
     "mnist": (
         "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -30,13 +35,19 @@ _MD5 = {
     ),
 }
 _MIRRORS = {
-    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    "mnist": (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
     "fashion-mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
 }
 _FOLDER = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 # md5 of the test labels (the bytes after the header). Both sets use the same file names, so a wrong folder would
 # otherwise train the wrong task without a word.
-_TEST_LABELS_MD5 = {}
+_TEST_LABELS_MD5 = {
+    "mnist": "073c3904dfbd3e141ff8aa01cfde6b15",
+    "fashion-mnist": "8dea97a4e78c1bd1b5a6e8efbb870b6e",
+}
 _CLASSES = {
     "mnist": tuple("0123456789"),
     "fashion-mnist": (
@@ -80,7 +91,9 @@ def _pool(images: Path, labels: Path) -> Pool:
             have=f"{y.shape[0]} labels",
         )
     if tuple(x.shape[1:]) != (28, 28):
-        raise DataError("images of another size", where=str(images), need="28x28", have="x".join(map(str, x.shape[1:])))
+        raise DataError(
+            "images of another size", where=str(images), need="28x28", have="x".join(map(str, x.shape[1:]))
+        )
     if y.numel() and int(y.max()) > 9:
         raise DataError("labels out of range", where=str(labels), need="0..9", have=f"0..{int(y.max())}")
     return Pool(x.unsqueeze(1), y.to(torch.int64))

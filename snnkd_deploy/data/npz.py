@@ -1,0 +1,44 @@
+"""Arrays from `.npz` files. Object arrays would be pickles: they are refused."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from snnkd_deploy.errors import DataError
+
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,
+)
+
+
+def read_npz(path: Path, required: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Every array of the file by name. `DataError` if it is damaged, holds objects, or lacks a `required` name."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError("a single array, not an .npz archive", where=str(path))
+            arrays = {name: archive[name] for name in archive.files}
+    except AttributeError as error:  # np.load gave an array: no context manager
+        raise DataError("a single array, not an .npz archive", where=str(path)) from error
+    except _DAMAGE as error:
+        raise DataError(f"damaged or unreadable .npz: {error}", where=str(path)) from error
+    missing = [name for name in required if name not in arrays]
+    if missing:
+        raise DataError(
+            "the .npz lacks " + ", ".join(missing),
+            where=str(path),
+            have=", ".join(sorted(arrays)) or "no arrays",
+        )
+    return arrays
