@@ -68,7 +68,7 @@ def run_graph(
     outputs: dict[str, Tensor] = {}
     for operator in operators.values():
         operator.start(keep_states)
-    remaining = {name: 0 for name in model.nodes}
+    remaining = dict.fromkeys(model.nodes, 0)
     for sources in model.sources.values():
         for source in sources:
             remaining[source] += 1
@@ -96,13 +96,21 @@ def _gather(model: Model, name: str, outputs: Mapping[str, Tensor], x: Tensor, s
     total = arriving[0]
     for tensor in arriving[1:]:
         total = total + tensor
-    if total.shape[0] == 1 and steps > 1 and (isinstance(model.nodes[name], NEURONS) or name == model.output_name):
+    if (
+        total.shape[0] == 1
+        and steps > 1
+        and (isinstance(model.nodes[name], NEURONS) or name == model.output_name)
+    ):
         total = total.expand(steps, *total.shape[1:])
     return total
 
 
 def _run_loop(
-    model: Model, operators: Mapping[str, Operator], members: list[str], outputs: dict[str, Tensor], steps: int
+    model: Model,
+    operators: Mapping[str, Operator],
+    members: list[str],
+    outputs: dict[str, Tensor],
+    steps: int,
 ) -> None:
     """Back edges carry the last step's value (zero at first); forward edges inside the loop have no delay."""
     last: dict[str, Tensor] = {}

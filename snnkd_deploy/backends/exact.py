@@ -19,7 +19,7 @@ from snnkd_deploy.backends.trace import Record, Trace, concatenate
 from snnkd_deploy.errors import BackendError, Problem
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams, SynapseParams
-from snnkd_deploy.graph.topology import NEURONS, WEIGHTS
+from snnkd_deploy.graph.topology import NEURONS, WEIGHTS, pair
 
 # Floats held at once by one chunk of samples (largest layer times T): keeps memory flat for any data set.
 _CHUNK_VALUES = 48_000_000
@@ -48,7 +48,9 @@ class ExactBackend:
         problems = []
         for name, node in model.nodes.items():
             if isinstance(node, nir.AvgPool2d):
-                problems.append(Problem("average pooling is not integer", name, remedy="lower the model: it folds"))
+                problems.append(
+                    Problem("average pooling is not integer", name, remedy="lower the model: it folds")
+                )
             elif isinstance(node, (*NEURONS, *WEIGHTS)) and name not in model.profile.nodes:
                 problems.append(Problem("no integer parameters", name, remedy="lower the model again"))
         return problems
@@ -67,7 +69,9 @@ class ExactBackend:
         ]
         return concatenate(parts)
 
-    def _run_chunk(self, model: Model, operators: dict[str, Operator], inputs: Inputs, record: Record) -> Trace:
+    def _run_chunk(
+        self, model: Model, operators: dict[str, Operator], inputs: Inputs, record: Record
+    ) -> Trace:
         x = inputs.x.to(self.device, torch.float32 if inputs.x.dtype != torch.float64 else torch.float64)
         outputs = run_graph(model, operators, x, inputs.steps, record.states)
         trace = Trace(logits=logits_of(model, outputs, inputs.steps).cpu(), meta={"backend": self.name})
@@ -96,18 +100,21 @@ def logits_of(model: Model, outputs: dict[str, Tensor], steps: int) -> Tensor:
 class Synapse(Operator):
     """Weights on the chip: exact integer sums, then the exponent's shift. Biases belong to the population."""
 
-    def __init__(self, model: Model, name: str, max_input: int, device: torch.device) -> None:
+    def __init__(self, model: Model, name: str, max_input: int, pooled: bool, device: torch.device) -> None:
         params = model.synapse(name)
         node = model.nodes[name]
         weight = model.weight_int(name)
-        magnitude = np.abs(weight).reshape(weight.shape[0], -1).sum(1).max(initial=0) if weight.ndim > 1 else np.abs(
-            weight
-        ).max(initial=0)
+        magnitude = (
+            np.abs(weight).reshape(weight.shape[0], -1).sum(1).max(initial=0)
+            if weight.ndim > 1
+            else np.abs(weight).max(initial=0)
+        )
         self.bound = int(magnitude) * max_input
         self.dtype = exact_dtype(self.bound)
         self.map = layers.linear_map(node, torch.from_numpy(weight).to(device, self.dtype))
         self.exponent = params.weight_exp
-        self.binary = params.message_bits == 0
+        # A spike is a spike, whatever its value; a sum pool in front is several spikes in one number.
+        self.binary = params.message_bits == 0 and not pooled
         # Lava's Conv wraps its sum to 24 bits, Dense and Sparse do not.
         self.wraps = isinstance(node, nir.Conv1d | nir.Conv2d) and self.bound >= STATE_MAX
         delay = torch.tensor(params.delay or (0,), device=device)
@@ -224,7 +231,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
     encoding = model.profile.encoding
     largest_input = int(inputs.x.abs().max()) if inputs.x.numel() else 1
     # Loops: a population emits 0/1, so its bound is known before it has been visited.
-    bounds |= {name: 1 for name in model.spiking}
+    bounds |= dict.fromkeys(model.spiking, 1)
+    summed: set[str] = set()  # nodes whose values are sums of spikes
     for name in (n for component in model.order for n in component):
         node = model.nodes[name]
         arriving = sum(bounds.get(source, 0) for source in model.sources[name])
@@ -234,7 +242,9 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
             assert model.profile.chip is not None
             bounds[name] = -model.profile.chip.parameters.bias.mantissa.lo
         elif isinstance(params, SynapseParams):
-            synapse = Synapse(model, name, 1 if params.message_bits == 0 else max(1, arriving), device)
+            pooled = any(source in summed for source in model.sources[name])
+            largest = 1 if params.message_bits == 0 and not pooled else max(1, arriving)
+            synapse = Synapse(model, name, largest, pooled, device)
             operators[name], bounds[name] = synapse, synapse.out_bound
         elif isinstance(params, NeuronParams | ReadoutParams):
             operators[name] = Population(model, name, arriving, inputs.steps, device)
@@ -246,9 +256,11 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
                 raise BackendError(f"{type(node).__name__} has no integer meaning here", where=name)
             operators[name] = operator
             if isinstance(node, nir.Input):
-                bounds[name] = max(encoding.levels, largest_input)
+                bounds[name] = 1 if encoding.kind == "events" else max(encoding.levels, largest_input)
             elif isinstance(node, nir.SumPool2d):
-                bounds[name] = arriving * int(np.prod(node.kernel_size))
+                bounds[name] = arriving * int(np.prod(pair(node.kernel_size)))
             else:
                 bounds[name] = arriving
+            if isinstance(node, nir.SumPool2d) or any(source in summed for source in model.sources[name]):
+                summed.add(name)
     return operators

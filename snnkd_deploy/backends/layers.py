@@ -8,7 +8,7 @@ import nir
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from snnkd_deploy.backends.engine import Identity, Operator, merge_batch
 from snnkd_deploy.graph.topology import Shape, conv_padding, pair

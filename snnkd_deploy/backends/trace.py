@@ -84,7 +84,9 @@ class Trace:
             raise DataError("no such trace file", where=str(path)) from error
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise DataError(
-                f"not a readable trace: {error}", where=str(path), remedy="write it with `snnkd simulate ... -o`"
+                f"not a readable trace: {error}",
+                where=str(path),
+                remedy="write it with `snnkd simulate ... -o`",
             ) from error
         return cls(logits=torch.from_numpy(logits), meta=meta, **groups)
 
@@ -95,7 +97,9 @@ def concatenate(traces: Iterable[Trace]) -> Trace:
     first = chunks[0]
 
     def join(group: str) -> dict[str, Tensor]:
-        return {node: torch.cat([getattr(c, group)[node] for c in chunks], 1) for node in getattr(first, group)}
+        return {
+            node: torch.cat([getattr(c, group)[node] for c in chunks], 1) for node in getattr(first, group)
+        }
 
     return Trace(
         logits=torch.cat([c.logits for c in chunks]),

@@ -12,7 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["measured", "simulated", "datasheet", "derived", "architectural", "unknown"]
 Scope = Literal[
-    "per_term", "all_in", "all_in_and_incremental", "all_in_bound_only", "system_only", "arithmetic_only", "none"
+    "per_term",
+    "all_in",
+    "all_in_and_incremental",
+    "all_in_bound_only",
+    "system_only",
+    "arithmetic_only",
+    "none",
 ]
 
 

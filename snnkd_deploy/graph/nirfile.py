@@ -50,7 +50,7 @@ def read_nir(path: str | Path, *, dt_s: float | None = None, reset: str | None =
         profile = _foreign_profile(graph, path, dt_s, reset)
     else:
         profile = parse_profile(text, str(path))
-        if reset is not None and reset != profile.reset or dt_s is not None and dt_s != profile.dt_s:
+        if (reset is not None and reset != profile.reset) or (dt_s is not None and dt_s != profile.dt_s):
             raise GraphError(
                 "--dt or --reset contradicts the file's own profile",
                 where=str(path),
@@ -79,7 +79,9 @@ def _read_graph(path: Path) -> nir.NIRGraph:
         raise
     except AssertionError as error:
         raise GraphError(
-            f"unknown node type in {_node_types(path)}", where=str(path), remedy="NIR 1.x primitives are understood"
+            f"unknown node type in {_node_types(path)}",
+            where=str(path),
+            remedy="NIR 1.x primitives are understood",
         ) from error
     except Exception as error:  # nir raises whatever its constructors raise on damaged fields
         raise GraphError(f"NIR cannot read it: {type(error).__name__}: {error}", where=str(path)) from error
@@ -98,8 +100,14 @@ def _node_types(path: Path) -> dict[str, str]:
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    known = {cls.__name__ for cls in nir.ir.typing.NIRNode.__subclasses__()} if hasattr(nir.ir, "typing") else set()
-    return {name: kind for name, kind in types.items() if kind not in known and not hasattr(nir, kind)} or types
+    known = (
+        {cls.__name__ for cls in nir.ir.typing.NIRNode.__subclasses__()}
+        if hasattr(nir.ir, "typing")
+        else set()
+    )
+    return {
+        name: kind for name, kind in types.items() if kind not in known and not hasattr(nir, kind)
+    } or types
 
 
 def parse_profile(text: Any, where: str) -> Profile:
@@ -141,7 +149,9 @@ def _foreign_profile(graph: nir.NIRGraph, path: Path, dt_s: float | None, reset:
     if reset not in (None, "zero", "subtract"):
         raise GraphError(f"unknown reset '{reset}'", where="--reset", remedy="zero or subtract")
     if dt_s is not None and not (dt_s > 0 and np.isfinite(dt_s)):
-        raise GraphError(f"the timestep must be positive, got {dt_s}", where="--dt", remedy="seconds, e.g. 1e-4")
+        raise GraphError(
+            f"the timestep must be positive, got {dt_s}", where="--dt", remedy="seconds, e.g. 1e-4"
+        )
     return Profile(
         dt_s=dt_s if dt_s is not None else 1e-3,
         reset="subtract" if reset == "subtract" else "zero",

@@ -122,7 +122,9 @@ def conv_padding(node: nir.Conv1d | nir.Conv2d) -> tuple[int, ...]:
         dilation = pair(node.dilation)[:axes]
         spans = [d * (k - 1) for d, k in zip(dilation, node.weight.shape[2:], strict=True)]
         if any(span % 2 for span in spans) or any(s != 1 for s in pair(node.stride)[:axes]):
-            raise GraphError("padding 'same' needs an odd kernel and stride 1", remedy="write the padding as numbers")
+            raise GraphError(
+                "padding 'same' needs an odd kernel and stride 1", remedy="write the padding as numbers"
+            )
         return tuple(span // 2 for span in spans)
     return pair(padding)[:axes]
 

@@ -1,0 +1,103 @@
+"""`X.npz`: an input batch in the model's encoding, read and checked against the model."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnkd_deploy.backends.base import Inputs
+from snnkd_deploy.errors import DataError
+from snnkd_deploy.graph.model import Model
+
+
+def load_inputs(path: str | Path, model: Model) -> tuple[Inputs, Tensor | None]:
+    """Read `x` (T, B, ...) and optional `T`, `y` (B,) from a `.npz`. Raises DataError with what does not fit."""
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except FileNotFoundError as error:
+        raise DataError("no such input file", where=str(path)) from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"not a readable .npz: {error}", where=str(path)) from error
+    if "x" not in arrays:
+        raise DataError(
+            "no array 'x' in the input file", where=str(path), need="x (T, B, ...)", have=sorted(arrays)
+        )
+    steps = int(arrays["T"]) if "T" in arrays and arrays["T"].size == 1 else None
+    inputs = make_inputs(arrays["x"], model, steps, where=str(path))
+    y = arrays.get("y")
+    if y is not None and y.shape != (inputs.samples,):
+        raise DataError(
+            "labels do not match the samples", where=f"{path} [y]", need=(inputs.samples,), have=y.shape
+        )
+    return inputs, None if y is None else torch.from_numpy(y.astype(np.int64))
+
+
+def make_inputs(
+    x: np.ndarray | Tensor, model: Model, steps: int | None = None, where: str = "input"
+) -> Inputs:
+    """Check an array against the model's input: shape (T, B, *shape), integers where the encoding has them.
+
+    `x` of one step with `steps` > 1 is a constant input, held that long. Missing `steps` then means
+    the number of steps that the model was trained for.
+    """
+    array = np.asarray(x)
+    shape = model.shapes[model.input_name]
+    if array.ndim != len(shape) + 2 or tuple(array.shape[2:]) != tuple(shape):
+        raise DataError(
+            "the input does not have the model's shape",
+            where=f"{where} [x]",
+            need=f"(T, B, {', '.join(map(str, shape))})",
+            have=tuple(array.shape),
+            remedy="time first, then samples; a constant image is (1, B, C, H, W) with T as a scalar array",
+        )
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"x must hold numbers, not {array.dtype}", where=f"{where} [x]")
+    if 0 in array.shape:
+        raise DataError("the input holds no samples", where=f"{where} [x]", have=tuple(array.shape))
+    encoding = model.profile.encoding
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError("x holds NaN or infinite values", where=f"{where} [x]")
+    if encoding.kind != "float" and array.dtype.kind == "f" and np.any(array != np.rint(array)):
+        raise DataError(
+            f"encoding '{encoding.kind}' takes integers, x holds fractions",
+            where=f"{where} [x]",
+            remedy=f"give integers 0..{encoding.levels} (pixel values, not normalised ones)",
+        )
+    low, high = float(array.min()), float(array.max())
+    if encoding.kind == "current" and (low < 0 or high > encoding.levels):
+        raise DataError(
+            "pixel values out of range",
+            where=f"{where} [x]",
+            need=f"0..{encoding.levels}",
+            have=f"{low:g}..{high:g}",
+        )
+    if encoding.kind == "current" and array.shape[0] > 1:
+        if np.any(array != array[:1]):
+            raise DataError(
+                "encoding 'current' takes one constant image a sample, x changes over time",
+                where=f"{where} [x]",
+                need="(1, B, ...) and T",
+                have=tuple(array.shape),
+            )
+        steps, array = steps or array.shape[0], array[:1]
+    if array.shape[0] == 1 and steps is None:
+        steps = model.profile.steps if encoding.kind == "current" else 1
+        if steps is None:
+            raise DataError(
+                "a constant input needs the number of steps", where=f"{where} [T]", remedy="add T"
+            )
+    steps = steps or array.shape[0]
+    if steps < 1 or (array.shape[0] != 1 and steps != array.shape[0]):
+        raise DataError("T does not match x", where=f"{where} [T]", need=array.shape[0], have=steps)
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if encoding.kind != "float" or array.dtype.kind != "f":
+        tensor = tensor.to(torch.int64).to(torch.float64)
+        if tensor.abs().max() <= 2**24:
+            tensor = tensor.to(torch.float32)
+    return Inputs(x=tensor, steps=steps)
