@@ -1,0 +1,41 @@
+"""A report onto the disk: `report.json` and `report.html`, both or an error, never half a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from snnkd_deploy.report.page import render_page
+from snnkd_deploy.report.schema import Report
+
+
+def write_report(report: Report, out_dir: str | Path) -> tuple[Path, Path]:
+    """Write both files into `out_dir` (made if missing) and return their paths.
+
+    The page is rendered before anything is written, so an error leaves the files of an earlier run alone.
+    """
+    folder = Path(out_dir)
+    html = render_page(report)
+    text = report.to_json()
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_atomically(folder / "report.json", text), write_atomically(folder / "report.html", html)
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Replace `path` by `text` (UTF-8) in one step: a reader sees the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a report is as readable as any other file the user writes.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
