@@ -29,7 +29,7 @@ class CKD(DistillLoss):
     authors' script does otherwise, and the loss never sends a gradient to it.
 
     samd_convention, nld_convention: "rec" (default), "paper" or "code", see `samd` and `nld_loss`.
-    samd_reduction: "sum" or "mean" of the student map; "" takes the convention's own.
+    samd_reduction: "sum" or "mean" of the student map; None takes the convention's own.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CKD(DistillLoss):
         nld: bool = True,
         samd_convention: str = "rec",
         nld_convention: str = "rec",
-        samd_reduction: str = "",
+        samd_reduction: str | None = None,
     ) -> None:
         super().__init__()
         check_choice("samd_convention", samd_convention, CONVENTIONS)
@@ -85,9 +85,7 @@ class CKD(DistillLoss):
         features = batch.require("teacher_features").detach()
         cam = class_activation_map(features, batch.require("classifier_weight").detach(), classes)
         if self.samd_convention == "paper":
-            cam = cam / (
-                features.shape[-2] * features.shape[-1]
-            )  # Grad-CAM averages the gradient over pixels
+            cam = cam / (features.shape[-2] * features.shape[-1])  # Grad-CAM averages the gradient over pixels
         sam = spike_activation_map(batch.require("student_features"), reduction=self.samd_reduction)
         sam, cam = match_size(sam, cam)
         return samd_loss(sam, cam, self.temperature, self.samd_convention)
@@ -113,7 +111,7 @@ class CKDSamd(CKD):
         beta: float = 1.0,
         temperature: float = 2.0,
         samd_convention: str = "rec",
-        samd_reduction: str = "",
+        samd_reduction: str | None = None,
     ) -> None:
         super().__init__(
             beta=beta,

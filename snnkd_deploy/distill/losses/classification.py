@@ -38,7 +38,7 @@ def label_smoothing_loss(student_logits: Tensor, labels: Tensor, smoothing: floa
 
 @full_precision
 def tet_regulariser(student_logits: Tensor, phi: float = 1.0) -> Tensor:
-    """mean_{t,b,c} (z - phi)^2: keeps outliers among the steps near the threshold phi; (T, B, C) -> scalar."""
+    """mean_{t,b,c} (z - phi)^2: pulls outlying steps to the threshold phi; (T, B, C) -> scalar."""
     check_shapes(student_logits=(student_logits, "TBC"))
     return (student_logits - phi).square().mean()
 

@@ -43,7 +43,8 @@ def feature_distance(student_map: Tensor, teacher_features: Tensor) -> Tensor:
 def kdsnn_logit_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
     """tau^2 CE(target softmax_tau(sg[u]), student softmax_tau(zbar)); (T, B, C), (B, C) -> scalar.
 
-    Same gradient as `logit_kd_loss`, but it keeps the teacher's entropy. Source: KDSNN (weighting unverified).
+    Same gradient as `logit_kd_loss`, but it keeps the teacher's entropy. Source: KDSNN (weighting
+    unverified).
     """
     check_shapes(student_logits=(student_logits, "TBC"), teacher_logits=(teacher_logits, "BC"))
     soft = soft_cross_entropy(teacher_logits.detach(), student_logits.mean(0), temperature, temperature)
@@ -65,9 +66,7 @@ def bkdsnn_logit_loss(
     the student already beats the teacher weighs little. (T, B, C), (B, C), (B,) -> scalar. The weight carries
     no gradient by default (our choice). Source: BKDSNN, logit part of the DVS script.
     """
-    check_shapes(
-        student_logits=(student_logits, "TBC"), teacher_logits=(teacher_logits, "BC"), labels=(labels, "B")
-    )
+    check_shapes(student_logits=(student_logits, "TBC"), teacher_logits=(teacher_logits, "BC"), labels=(labels, "B"))
     z, u, y = student_logits.mean(0), teacher_logits.detach(), labels.long()
     ce_student = F.cross_entropy(z.detach() if detach_weight else z, y, reduction="none")
     ce_teacher = F.cross_entropy(u, y, reduction="none").clamp(min=1e-8)  # a perfect teacher: no 0/0
@@ -138,9 +137,10 @@ def _apply(net: nn.Module, x: Tensor) -> Tensor:
 class KDSNN(DistillLoss):
     """KDSNN: (1 - a) CE(zbar, y) + a tau^2 soft CE + feature_weight ||align(F) - G||^2.
 
-    Terms "ce", "kdsnn_logit", "kdsnn_feature". F is the mean over time of the student's last features. `align`
-    is a learned 1x1 convolution when both channel counts are given, else the counts must agree.
-    feature_weight = 0 leaves the feature part, and the need for features, out. The default a = `alpha` is ours.
+    Terms "ce", "kdsnn_logit", "kdsnn_feature". F is the mean over time of the student's last features.
+    `align` is a learned 1x1 convolution when both channel counts are given, else the counts must agree.
+    feature_weight = 0 leaves the feature part, and the need for features, out. The default a = `alpha` = 0.5
+    is ours.
     """
 
     def __init__(

@@ -26,10 +26,13 @@ def _spread(logits: Tensor, squared: bool) -> Tensor:
     """
     if logits.shape[-1] == 1:
         return torch.zeros_like(logits)
+    largest = torch.finfo(logits.dtype).max * 1e-6  # leaves room for the noise
     scale = logits.detach().abs().amax(-1, keepdim=True).clamp(min=1.0)
+    if squared:
+        scale = scale.clamp(max=math.sqrt(largest))
     variance = (logits / scale).var(-1, keepdim=True)
     if squared:
-        return (scale * variance * scale).clamp(max=torch.finfo(logits.dtype).max * 1e-6)
+        return (scale * variance * scale).clamp(max=largest)
     spreads = variance > 0
     return scale * torch.where(spreads, torch.where(spreads, variance, 1.0).sqrt(), 0.0)
 

@@ -90,7 +90,7 @@ def build_method(
     student_channels: int | None = None,
     teacher_channels: int | None = None,
 ) -> DistillLoss:
-    """One loss from one or several recipe names, e.g. `build_method(["seal", "ckd"], {"seal": {"alpha": 1.0}})`.
+    """One loss from recipe names, e.g. `build_method(["seal", "ckd"], {"seal": {"alpha": 1.0}})`.
 
     options: per method, the keyword arguments of its class. The channel counts of the last feature maps are
     handed to the methods that align features (kdsnn, bkdsnn, enof). All mistakes are reported at once.

@@ -22,6 +22,7 @@ from snnkd_deploy.distill.losses.common import (
     check_shapes,
     full_precision,
     kl_divergence,
+    kl_from_log_probs,
 )
 
 CONVENTIONS = ("paper", "code", "rec")
@@ -49,8 +50,9 @@ def class_activation_map(teacher_features: Tensor, classifier_weight: Tensor, cl
         classifier_weight=(classifier_weight, "KD"),
         classes=(classes, "B"),
     )
-    rows = classifier_weight[classes.long()]
-    return F.relu(torch.einsum("bd,bdhw->bhw", rows.to(teacher_features.dtype), teacher_features))
+    dtype = torch.promote_types(classifier_weight.dtype, teacher_features.dtype)
+    rows = classifier_weight[classes.long()].to(dtype)
+    return F.relu(torch.einsum("bd,bdhw->bhw", rows, teacher_features.to(dtype)))
 
 
 @full_precision
@@ -72,7 +74,7 @@ def scale_map(activation_map: Tensor, convention: str = "rec") -> Tensor:
         return shifted / (span + 1e-3)
     # dM/dA is 1/eps on a constant map: that would blow up the step. A span at rounding level counts as
     # constant too, it carries no information.
-    rounding = 16 * torch.finfo(activation_map.dtype).eps
+    rounding = 4 * torch.finfo(activation_map.dtype).eps
     varies = span.detach() > rounding * activation_map.detach().abs().amax(dims, keepdim=True)
     return torch.where(varies, shifted / (span + 1e-8), 0.0)
 
@@ -92,7 +94,7 @@ def samd_loss(sam: Tensor, cam: Tensor, temperature: float = 2.0, convention: st
     if convention == "code":
         p_student = F.softmax(student / temperature, dim=-1) + 1e-10
         p_teacher = F.softmax(teacher / temperature, dim=-1) + 1e-10
-        return (p_teacher * (p_teacher.log() - p_student.log())).sum(-1).mean()
+        return kl_from_log_probs(p_teacher.log(), p_student.log()).mean()
     return temperature**2 * kl_divergence(teacher, student, temperature).mean()
 
 

@@ -39,9 +39,7 @@ def equalise_errors(student_logits: Tensor, teacher_logits: Tensor, labels: Tens
     and nothing else changes. The teacher side carries no gradient; on the student side the gradient of z~[w]
     goes to z[y] and z[w] itself gets exactly none.
     """
-    check_shapes(
-        student_logits=(student_logits, "TBC"), teacher_logits=(teacher_logits, "BC"), labels=(labels, "B")
-    )
+    check_shapes(student_logits=(student_logits, "TBC"), teacher_logits=(teacher_logits, "BC"), labels=(labels, "B"))
     y = labels.long().expand(student_logits.shape[:2]).unsqueeze(-1)
     w = first_argmax(student_logits).unsqueeze(-1)
     erroneous = w != y
@@ -56,9 +54,7 @@ def equalise_errors(student_logits: Tensor, teacher_logits: Tensor, labels: Tens
 
 
 @full_precision
-def ela_loss(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float = 3.0
-) -> Tensor:
+def ela_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float = 3.0) -> Tensor:
     """Error-aware logit alignment: (1/T) sum_t KD(z~[t], sg[u~[t]]; tau), KD with its factor tau^2.
 
     Shapes: student_logits (T, B, C), teacher_logits (B, C), labels (B,) -> scalar. Correct steps are ordinary
