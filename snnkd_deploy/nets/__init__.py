@@ -1,0 +1,1 @@
+"""Networks to train: neurons on a chip's arithmetic, deployable students, teachers."""

@@ -1,0 +1,284 @@
+"""The training loop: phases of epochs, checkpoints that resume bit for bit, best model by validation.
+
+All randomness is a function of (seed, epoch, batch), so a resumed run draws what an uninterrupted one draws
+and no generator state has to be saved.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from snnkd_deploy.data import epoch_order
+from snnkd_deploy.distill.checkpoint import (
+    load_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+    save_tensors,
+)
+from snnkd_deploy.errors import DataError, TrainingError
+from snnkd_deploy.progress import say, task
+
+# Mid-epoch checkpoints are this far apart, so that a kill costs at most this much work.
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with its own learning rate, falling along a cosine from `lr` to `lr_end`."""
+
+    name: str
+    epochs: int
+    lr: float
+    lr_end: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train. `weight_decay` acts on weights only, not on biases and normalisation."""
+
+    phases: tuple[Phase, ...]
+    batch: int
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    grad_clip: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BatchInfo:
+    """Where the training stands: global epoch, batch in the epoch, and the share that is done (0..1)."""
+
+    epoch: int
+    batch: int
+    step: int
+    progress: float
+
+
+class Trainee(ABC):
+    """What is trained: it knows its data, its loss, and how to become what the next phase needs."""
+
+    module: nn.Module
+    samples: int
+
+    def enter_phase(self, phase: Phase) -> None:
+        """Prepare for a phase (the student folds and quantises here). Parameters may change identity."""
+
+    @abstractmethod
+    def loss_terms(self, rows: Tensor, info: BatchInfo) -> dict[str, Tensor]:
+        """Named scalar terms whose sum is minimised, for these rows of the training split."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Metrics on the validation split; "accuracy" picks the best epoch."""
+
+    def extra_modules(self) -> list[nn.Module]:
+        """Training-only modules whose parameters are optimised and checkpointed too."""
+        return []
+
+    def structure(self) -> dict[str, Any]:
+        """JSON-able facts needed to rebuild the module's shape before weights are loaded."""
+        return {}
+
+    def restore_structure(self, structure: dict[str, Any]) -> None:
+        """Inverse of `structure`."""
+
+
+@dataclass
+class _State:
+    phase: int = 0
+    epoch_in_phase: int = 0
+    batch: int = 0
+    epoch: int = 0
+    step: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """History of all epochs, and the tensors and structure of the best epoch of the last phase."""
+
+    history: list[dict[str, Any]]
+    best: dict[str, Any]
+    tensors: dict[str, Tensor]
+    structure: dict[str, Any]
+
+
+class Trainer:
+    """Runs a plan on a trainee; `folder` holds `checkpoint.safetensors` and `best.safetensors` meanwhile."""
+
+    def __init__(self, trainee: Trainee, plan: Plan, folder: Path, fingerprint: str, label: str) -> None:
+        self.trainee, self.plan, self.folder, self.label = trainee, plan, folder, label
+        self.fingerprint = fingerprint
+        self.state = _State()
+        self.optimizer: torch.optim.Optimizer | None = None
+        self._last_save = time.monotonic()
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def _best(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    # -- public -----------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Train to the end of the plan, from the last checkpoint of the same work if there is one."""
+        resumed = self._resume()
+        if not resumed:
+            self._enter(0)
+        while self.state.phase < len(self.plan.phases):
+            phase = self.plan.phases[self.state.phase]
+            if self.state.epoch_in_phase >= phase.epochs:
+                self.state.phase += 1
+                self.state.epoch_in_phase = 0
+                if self.state.phase < len(self.plan.phases):
+                    self._enter(self.state.phase)
+                    self._save()
+                continue
+            self._epoch(phase)
+        self._save()
+        tensors, meta = load_tensors(self._best)
+        return Result(self.state.history, self.state.best, tensors, meta["structure"])
+
+    # -- one epoch ----------------------------------------------------------------------------------
+
+    def _epoch(self, phase: Phase) -> None:
+        state, plan, trainee = self.state, self.plan, self.trainee
+        order = epoch_order(trainee.samples, plan.seed, state.epoch)
+        batches = math.ceil(trainee.samples / plan.batch)
+        started = time.monotonic()
+        label = f"{self.label} ({phase.name}) epoch {state.epoch_in_phase + 1}/{phase.epochs}"
+        with task(label, batches) as advance:
+            advance(state.batch, "")
+            while state.batch < batches:
+                rows = order[state.batch * plan.batch : (state.batch + 1) * plan.batch]
+                loss = self._step(phase, rows, batches)
+                state.batch += 1
+                state.step += 1
+                advance(1, f"loss {loss:.3f}")
+                if state.batch < batches and time.monotonic() - self._last_save > CHECKPOINT_SECONDS:
+                    self._save()
+        metrics = trainee.validate()
+        terms = {name: total / batches for name, total in state.sums.items()}
+        entry = {"phase": phase.name, "epoch": state.epoch, "terms": terms, **metrics}
+        state.history.append(entry)
+        say(
+            f"{label}: loss {sum(terms.values()):.4f}, validation {100 * metrics['accuracy']:.2f} %"
+            + (f", rate {100 * metrics['rate']:.1f} %" if "rate" in metrics else "")
+            + f" ({time.monotonic() - started:.0f} s)"
+        )
+        state.epoch += 1
+        state.epoch_in_phase += 1
+        state.batch, state.sums = 0, {}
+        last_phase = state.phase == len(plan.phases) - 1
+        # Only the last phase gives the thing that is deployed; ties go to the earlier epoch.
+        if last_phase and metrics["accuracy"] > state.best.get("accuracy", -1.0):
+            state.best = dict(entry)
+            save_tensors(self._best, trainee.module.state_dict(), {"structure": trainee.structure(), "best": entry})
+        self._save()
+
+    def _step(self, phase: Phase, rows: Tensor, batches: int) -> float:
+        state, plan = self.state, self.plan
+        assert self.optimizer is not None
+        done = (state.epoch_in_phase * batches + state.batch) / (phase.epochs * batches)
+        lr = phase.lr_end + 0.5 * (phase.lr - phase.lr_end) * (1 + math.cos(math.pi * done))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        total_epochs = sum(p.epochs for p in plan.phases)
+        info = BatchInfo(state.epoch, state.batch, state.step, (state.epoch + state.batch / batches) / total_epochs)
+        self.trainee.module.train()
+        terms = self.trainee.loss_terms(rows, info)
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(
+                f"the loss is not finite: {', '.join(f'{name} = {values[name]}' for name in bad)}",
+                where=f"{self.label}, epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step})",
+                remedy=f"a smaller learning rate or gradient clipping; the last good state is {self._checkpoint}",
+            )
+        loss = sum(terms.values(), start=torch.zeros(()))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if plan.grad_clip > 0:
+            nn.utils.clip_grad_norm_(self._parameters(), plan.grad_clip)
+        self.optimizer.step()
+        for name, value in values.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        return sum(values.values())
+
+    # -- phases and checkpoints -----------------------------------------------------------------------
+
+    def _parameters(self) -> list[nn.Parameter]:
+        modules = [self.trainee.module, *self.trainee.extra_modules()]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+    def _enter(self, index: int) -> None:
+        self.trainee.enter_phase(self.plan.phases[index])
+        self._make_optimizer()
+
+    def _make_optimizer(self) -> None:
+        decayed = [p for p in self._parameters() if p.dim() > 1]
+        plain = [p for p in self._parameters() if p.dim() <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.plan.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        if self.plan.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=self.plan.momentum)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, lr=0.0)
+
+    def _save(self) -> None:
+        assert self.optimizer is not None
+        tensors = {f"module.{k}": v for k, v in self.trainee.module.state_dict().items()}
+        for number, module in enumerate(self.trainee.extra_modules()):
+            tensors |= {f"extra{number}.{k}": v for k, v in module.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizer)
+        meta = {
+            "fingerprint": self.fingerprint,
+            "structure": self.trainee.structure(),
+            "state": vars(self.state),
+        }
+        save_tensors(self._checkpoint, tensors, meta)
+        self._last_save = time.monotonic()
+
+    def _resume(self) -> bool:
+        if not self._checkpoint.is_file():
+            return False
+        try:
+            tensors, meta = load_tensors(self._checkpoint)
+        except DataError as error:
+            say(f"[yellow]{error} Starting this stage again.")
+            return False
+        if meta.get("fingerprint") != self.fingerprint:
+            say(f"{self.label}: the recipe changed since the last checkpoint, starting again")
+            return False
+        state = _State(**meta["state"])
+        self.state = state
+        self.trainee.restore_structure(meta["structure"])
+        self.trainee.module.load_state_dict(_under("module.", tensors))
+        for number, module in enumerate(self.trainee.extra_modules()):
+            module.load_state_dict(_under(f"extra{number}.", tensors))
+        self._make_optimizer()
+        assert self.optimizer is not None
+        restore_optimizer(self.optimizer, tensors)
+        if state.phase < len(self.plan.phases):
+            say(f"{self.label}: resuming at epoch {state.epoch + 1}, batch {state.batch + 1}")
+        return True
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,135 @@
+"""Distil a student: float first, then in the chip's integers with the same losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snnkd_deploy.chips.spec import ChipSpec
+from snnkd_deploy.data import Dataset, Split, batch_generator
+from snnkd_deploy.data.augment import Augment
+from snnkd_deploy.distill.loop import BatchInfo, Phase, Trainee
+from snnkd_deploy.distill.losses import DistillBatch, DistillLoss
+from snnkd_deploy.distill.teacher import TeacherView, images
+from snnkd_deploy.nets.student import Student
+from snnkd_deploy.progress import say
+
+CHIP_PHASE = "chip"
+_EVAL_BATCH = 250
+# A population outside these rates is reported while training: silent ones learn nothing, busy ones cost.
+_SILENT, _BUSY = 1e-4, 0.6
+
+
+class StudentTrainee(Trainee):
+    """The student with its loss. Entering the phase "chip" folds BatchNorm and switches to integers."""
+
+    def __init__(
+        self,
+        student: Student,
+        data: Dataset,
+        loss: DistillLoss,
+        teacher: TeacherView | None,
+        chip: ChipSpec,
+        *,
+        augment: Augment | None,
+        seed: int,
+        rate_target: float = 0.0,
+        rate_weight: float = 0.0,
+    ) -> None:
+        self.module: Student = student
+        self.data, self.loss, self.teacher, self.chip = data, loss, teacher, chip
+        self.augment, self.seed = augment, seed
+        self.rate_target, self.rate_weight = rate_target, rate_weight
+        self.samples = len(data.train)
+        # Called with the student when it leaves float mode; the pipeline keeps the float weights there.
+        self.on_chip_entry: Any = None
+
+    def enter_phase(self, phase: Phase) -> None:
+        if phase.name == CHIP_PHASE and self.module.mode == "float":
+            if self.on_chip_entry is not None:
+                self.on_chip_entry(self.module)
+            self.module.to_chip(self.chip)
+
+    def structure(self) -> dict[str, Any]:
+        return {"mode": self.module.mode, "shifts": self.module.shifts()}
+
+    def restore_structure(self, structure: dict[str, Any]) -> None:
+        if structure["mode"] == "chip":
+            self.module.resume_chip(self.chip, structure["shifts"])
+
+    def extra_modules(self) -> list[nn.Module]:
+        return [self.loss]
+
+    def loss_terms(self, rows: Tensor, info: BatchInfo) -> dict[str, Tensor]:
+        split = self.data.train
+        x = student_input(split, rows, self.module)
+        if self.augment is not None:
+            x = self.augment(x, batch_generator(self.seed, info.epoch, info.batch))
+        out = self.module(x)
+        logits = features = None
+        if self.teacher is not None:
+            logits, features = self.teacher.answer(rows, x)
+        batch = DistillBatch(
+            student_logits=out.logits,
+            labels=split.y[rows],
+            teacher_logits=logits,
+            student_features=out.features,
+            teacher_features=features,
+            classifier_weight=None if self.teacher is None else self.teacher.classifier.weight,
+            classifier_bias=None if self.teacher is None else self.teacher.classifier.bias,
+            progress=info.progress,
+            noise_seed=(self.seed << 32) + info.step,
+        )
+        terms = self.loss(batch)
+        if self.rate_weight > 0:
+            # Rate is energy: each population is pulled down to the target, none is pushed up.
+            excess = [(s.mean() - self.rate_target).clamp_min(0.0).square() for s in out.spikes.values()]
+            terms["rate"] = self.rate_weight * torch.stack(excess).sum()
+        return terms
+
+    def validate(self) -> dict[str, float]:
+        self.module.check_headroom()
+        found = evaluate_student(self.module, self.data.val)
+        for name, rate in found["rates"].items():
+            if rate < _SILENT:
+                say(f"[yellow]warning: {name} is silent (rate {rate:.5f}); lower its threshold or the learning rate")
+            elif rate > _BUSY:
+                say(f"[yellow]warning: {name} fires at {100 * rate:.0f} % of all steps; energy follows the rate")
+        rates = {f"rate.{name}": rate for name, rate in found["rates"].items()}
+        return {"accuracy": found["accuracy"], "rate": found["rate"], **rates}
+
+
+def student_input(split: Split, rows: Tensor, student: Student) -> Tensor:
+    """What the student eats: pixels (B, C, H, W), or event frames (T, B, P, H, W)."""
+    if student.encoding == "current":
+        return images(split, rows)
+    return split.frames(rows, student.steps)
+
+
+@torch.no_grad()
+def evaluate_student(student: Student, split: Split) -> dict[str, Any]:
+    """Accuracy, mean rate, rate of each population, and the predictions (N,), on a split.
+
+    In chip mode the prediction is the argmax of the integers that the chip accumulates (lowest class on a tie).
+    """
+    student.eval()
+    spikes: dict[str, float] = {}
+    values: dict[str, int] = {}
+    predictions = []
+    for start in range(0, len(split), _EVAL_BATCH):
+        rows = torch.arange(start, min(start + _EVAL_BATCH, len(split)))
+        out = student(student_input(split, rows, student))
+        predictions.append(np.argmax(out.votes.numpy(), axis=1))
+        for name, tensor in out.spikes.items():
+            spikes[name] = spikes.get(name, 0.0) + float(tensor.sum(dtype=torch.float64))
+            values[name] = values.get(name, 0) + tensor.numel()
+    predicted = torch.from_numpy(np.concatenate(predictions)) if predictions else torch.zeros(0, dtype=torch.int64)
+    return {
+        "accuracy": float((predicted == split.y).double().mean()) if len(split) else 0.0,
+        "rate": sum(spikes.values()) / max(1, sum(values.values())),
+        "rates": {name: spikes[name] / values[name] for name in spikes},
+        "predictions": predicted,
+    }

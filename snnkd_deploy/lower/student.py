@@ -1,0 +1,176 @@
+"""A chip-mode student as a model: the integers it was trained in, and the same network in NIR's real units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+
+from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT
+from snnkd_deploy.chips.spec import ChipSpec
+from snnkd_deploy.errors import GraphError
+from snnkd_deploy.graph.check import check_model
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.profile import (
+    ChipStamp,
+    Encoding,
+    NeuronParams,
+    NodeParams,
+    Profile,
+    ReadoutParams,
+    SynapseParams,
+)
+from snnkd_deploy.nets.population import BIAS_EXP, HOST_WEIGHTS, Population
+from snnkd_deploy.nets.student import Student
+from snnkd_deploy.nets.synapse import Synapse
+
+
+def lower_student(
+    student: Student, *, dt_s: float = 1e-3, classes: tuple[str, ...] = (), provenance: dict[str, Any] | None = None
+) -> Model:
+    """The model that computes exactly what the student's chip-mode forward pass computes.
+
+    Requires a student in chip mode. Guarantees: integers taken from the same functions as the forward
+    pass, and the checker's approval. Raises GraphError otherwise.
+    """
+    if student.mode != "chip" or student.chip is None:
+        raise GraphError("the student is still in float mode", remedy="run the chip phase of training first")
+    student.check_headroom()
+    lowering = _Lowering(student.chip, dt_s, student.levels)
+    with torch.no_grad():
+        lowering.input(student.input_shape)
+        for population in student:
+            lowering.population(population)
+        lowering.output(student.readout)
+    profile = Profile(
+        dt_s=dt_s,
+        reset="zero",
+        fires=student.chip.neuron.fires,
+        encoding=Encoding(kind=student.encoding, levels=student.levels),
+        steps=student.steps,
+        chip=chip_stamp(student.chip),
+        nodes=lowering.params,
+        classes=classes,
+        provenance=provenance or {},
+    )
+    graph = nir.NIRGraph(nodes=lowering.nodes, edges=lowering.edges, type_check=False)
+    model = Model(graph=graph, profile=profile)
+    check_model(model)
+    return model
+
+
+def chip_stamp(chip: ChipSpec) -> ChipStamp:
+    return ChipStamp(id=chip.id, sha256=chip.sha256, neuron=chip.neuron, parameters=chip.parameters)
+
+
+class _Lowering:
+    """Collects nodes, edges and integer parameters while walking the populations."""
+
+    def __init__(self, chip: ChipSpec, dt_s: float, levels: int) -> None:
+        self.chip, self.dt_s, self.levels = chip, dt_s, levels
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.params: dict[str, NodeParams] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def input(self, shape: tuple[int, ...]) -> None:
+        self.nodes["input"] = nir.Input({"input": np.array(shape)})
+        self.shapes["input"] = shape
+
+    def output(self, readout: Population) -> None:
+        self.nodes["output"] = nir.Output({"output": np.array(readout.shape)})
+        self.edges.append((readout.name, "output"))
+
+    def population(self, population: Population) -> None:
+        gain = self._neuron(population)
+        for source, synapse in zip(population.sources, population.synapses, strict=True):
+            assert isinstance(synapse, Synapse)
+            # The population's bias rides on its first synapse: NIR neurons have no bias of their own.
+            first = synapse is population.synapses[0]
+            self._synapse(population, synapse, source, gain, with_bias=first)
+
+    def _neuron(self, population: Population) -> float:
+        """Add the neuron node; returns b = dt / tau, by which NIR multiplies its input."""
+        shape = population.shape
+        scale = population.scale_value
+        if population.lif is None:
+            self.nodes[population.name] = nir.I(r=np.full(shape, 1.0 / self.dt_s))
+            self.params[population.name] = ReadoutParams(scale=scale)
+            self.shapes[population.name] = shape
+            return 1.0
+        Du, Dv, vth = population.Du, population.Dv, population.vth
+        threshold = np.full(shape, vth / scale)
+        zeros = np.zeros(shape)
+        gain = 1.0
+        if Du == DECAY_ONE and Dv == 0:
+            node: nir.NIRNode = nir.IF(r=np.full(shape, 1.0 / self.dt_s), v_threshold=threshold, v_reset=zeros)
+        elif Du == DECAY_ONE:
+            # r = 1 is what stock importers understand: the gain b goes into the weights.
+            gain = Dv / DECAY_ONE
+            tau = np.full(shape, self.dt_s / gain)
+            node = nir.LIF(tau=tau, r=np.ones(shape), v_leak=zeros, v_threshold=threshold, v_reset=zeros)
+        else:
+            raise GraphError(
+                "a population with a synaptic current state cannot be lowered from a student yet",
+                where=population.name,
+                remedy="student.current_leak = 0",
+            )
+        self.nodes[population.name] = node
+        self.params[population.name] = NeuronParams(Du=Du, Dv=Dv, vth=vth, bias_exp=BIAS_EXP, scale=scale)
+        self.shapes[population.name] = shape
+        return gain
+
+    def _synapse(
+        self, population: Population, synapse: Synapse, source: str, gain: float, *, with_bias: bool
+    ) -> None:
+        host = population.host_levels > 0
+        if host:
+            # In real units the host's accumulator is 2^shift bias mantissas.
+            weight_int = synapse.weight_int(float(population.host_scale), HOST_WEIGHTS)
+            weight_scale = population.scale_value * gain * 2.0**population.shift
+            bias_scale = weight_scale
+            bias_int = population.host_bias() if population.bias is not None else None
+        else:
+            weight_int = synapse.weight_int(population.scale_value, self.chip.parameters.weight)
+            weight_scale = population.scale_value * gain
+            bias_scale = weight_scale * (1 << INPUT_SHIFT)
+            bias_int = population.bias_mantissa() * (1 << BIAS_EXP) if population.bias is not None else None
+        out = population.shape[0]
+        bias = np.zeros(out) if bias_int is None or not with_bias else bias_int.double().numpy() / bias_scale
+        weight = weight_int.double().numpy() / weight_scale
+        self.params[synapse.name] = SynapseParams(
+            place="host" if host else "chip",
+            weight_scale=weight_scale,
+            bias_scale=bias_scale,
+            shift=population.shift if host else 0,
+        )
+        if synapse.is_conv:
+            _, height, width = self.shapes[source]
+            self.nodes[synapse.name] = nir.Conv2d(
+                input_shape=(height, width),
+                weight=weight,
+                stride=(synapse.stride, synapse.stride),
+                padding=(synapse.padding, synapse.padding),
+                dilation=(1, 1),
+                groups=synapse.groups,
+                bias=bias,
+            )
+            self.edges.append((source, synapse.name))
+        else:
+            self.nodes[synapse.name] = nir.Affine(weight=weight, bias=bias)
+            self.edges.append((self._flattened(source), synapse.name))
+        self.edges.append((synapse.name, population.name))
+
+    def _flattened(self, source: str) -> str:
+        """The source, through a Flatten node where it has maps (one for all its readers)."""
+        shape = self.shapes[source]
+        if len(shape) == 1:
+            return source
+        name = f"flatten_{source}"
+        if name not in self.nodes:
+            # Negative axes: positive ones are read differently by different importers.
+            self.nodes[name] = nir.Flatten(input_type={"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
+            self.edges.append((source, name))
+        return name

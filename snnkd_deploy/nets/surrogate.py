@@ -1,0 +1,41 @@
+"""Surrogate derivatives of the spike: ds/dv as a function of x = v - threshold, in real units."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from snnkd_deploy.errors import UsageError
+
+Surrogate = Callable[[Tensor], Tensor]
+
+
+def sigmoid4(x: Tensor) -> Tensor:
+    """a sigma(a x) (1 - sigma(a x)) with a = 4 (SeAl-KD; spikingjelly's default)."""
+    s = torch.sigmoid(4.0 * x)
+    return 4.0 * s * (1.0 - s)
+
+
+def triangle(x: Tensor) -> Tensor:
+    """max(0, 1 - |x|) (CKDSNN's triangle with gamma = 1)."""
+    return (1.0 - x.abs()).clamp_min(0.0)
+
+
+def atan(x: Tensor) -> Tensor:
+    """1 / (1 + (pi x)^2) (Fang et al. 2021, alpha = 2)."""
+    return 1.0 / (1.0 + (torch.pi * x) ** 2)
+
+
+SURROGATES: dict[str, Surrogate] = {"sigmoid4": sigmoid4, "triangle": triangle, "atan": atan}
+
+
+def get_surrogate(name: str) -> Surrogate:
+    """A surrogate by its recipe name. Raises UsageError with the nearest name."""
+    if name not in SURROGATES:
+        near = difflib.get_close_matches(name, SURROGATES, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"unknown surrogate '{name}'", remedy=f"{hint}known: {', '.join(SURROGATES)}")
+    return SURROGATES[name]

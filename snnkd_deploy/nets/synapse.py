@@ -1,0 +1,85 @@
+"""Weights between populations: convolution or linear, with batch normalisation that folds away.
+
+Float mode trains `weight` with a BatchNorm behind it. `fold()` multiplies the normalisation into the
+weights, once, before quantisation: from then on the folded weights are the parameters that are trained.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnkd_deploy.chips.spec import IntGrid
+from snnkd_deploy.nets.rounding import to_grid
+
+
+class Synapse(nn.Module):
+    """A linear map (N, in) -> (N, out) or convolution (N, C, H, W) -> (N, O, H', W'), bias-free.
+
+    The bias that BatchNorm leaves behind belongs to the population that the synapse feeds.
+    `fixed` weights (identity shortcuts) are not trained.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        in_features: int,
+        out_features: int,
+        *,
+        kernel: int = 0,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+        batch_norm: bool = True,
+        fixed: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.kernel, self.stride, self.padding, self.groups = name, kernel, stride, padding, groups
+        shape = (out_features, in_features // groups, kernel, kernel) if kernel else (out_features, in_features)
+        if fixed is not None:
+            self.register_buffer("weight", fixed.reshape(shape).clone())
+        else:
+            self.weight = nn.Parameter(torch.empty(shape))
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        self.norm: nn.Module | None = None
+        if batch_norm:
+            self.norm = nn.BatchNorm2d(out_features) if kernel else nn.BatchNorm1d(out_features)
+
+    @property
+    def is_conv(self) -> bool:
+        return self.kernel > 0
+
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The map with other weights (the quantised ones), on a merged batch (N, ...)."""
+        if self.is_conv:
+            return F.conv2d(x, weight, None, self.stride, self.padding, 1, self.groups)
+        return F.linear(x.flatten(1), weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float mode, on a merged batch (N, ...)."""
+        out = self.apply_weight(x, self.weight)
+        return out if self.norm is None else self.norm(out)
+
+    def weight_int(self, scale: float, grid: IntGrid) -> Tensor:
+        """Integer weights as floats, straight-through."""
+        return to_grid(self.weight, scale, grid)
+
+    @torch.no_grad()
+    def fold(self) -> Tensor | None:
+        """Fold BatchNorm (running statistics) into the weights; returns the bias (out,) it leaves, or None.
+
+        W' = W g / sqrt(var + eps), b' = beta - mean g / sqrt(var + eps).
+        """
+        norm = self.norm
+        if norm is None:
+            return None
+        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        bias = norm.bias - norm.running_mean * factor
+        self.weight.mul_(factor.view(-1, *[1] * (self.weight.dim() - 1)))
+        self.norm = None
+        return bias.detach().clone()

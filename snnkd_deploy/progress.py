@@ -1,0 +1,64 @@
+"""Progress of long work: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[int, str], None]
+
+# A log file gets a line at most this often.
+_LINE_SECONDS = 10.0
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Switch all progress output off (for `--quiet` and `--json`)."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(text: str) -> None:
+    """One line for the user, on stderr so that stdout stays machine-readable."""
+    if not _quiet:
+        Console(stderr=True, highlight=False).print(text)
+
+
+@contextmanager
+def task(label: str, total: int) -> Iterator[Advance]:
+    """Report work of `total` units: `with task("train", 100) as advance: advance(1, "loss 0.3")`."""
+    if _quiet or total <= 0:
+        yield lambda done, note="": None
+    elif sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+            handle = bars.add_task(label, total=total, note="")
+            yield lambda done, note="": bars.update(handle, advance=done, note=note)
+    else:
+        yield _plain(label, total)
+
+
+def _plain(label: str, total: int) -> Advance:
+    done_so_far, last = 0, time.monotonic()
+
+    def advance(done: int, note: str = "") -> None:
+        nonlocal done_so_far, last
+        done_so_far += done
+        if time.monotonic() - last >= _LINE_SECONDS:
+            last = time.monotonic()
+            print(f"{label}: {done_so_far}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+
+    return advance
