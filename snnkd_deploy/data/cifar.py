@@ -84,9 +84,7 @@ def read_cifar100(request: Request) -> Source:
 
 def _read(request: Request, spec: CifarSpec, label: int, classes: tuple[str, ...]) -> Source:
     layouts = _layouts(spec)
-    remote = Remote(
-        f"{spec.folder}/{spec.stem}-binary.tar.gz", (f"{_URL}{spec.stem}-binary.tar.gz",), spec.md5
-    )
+    remote = Remote(f"{spec.folder}/{spec.stem}-binary.tar.gz", (f"{_URL}{spec.stem}-binary.tar.gz",), spec.md5)
     number, files = obtain(request, layouts, (remote,))
     if number == 4:
         arrays = read_mosaics(files, spec.batches, spec.records)
@@ -100,14 +98,11 @@ def _read(request: Request, spec: CifarSpec, label: int, classes: tuple[str, ...
     else:
         decode = _binary if number == 0 else _python
         arrays = [
-            decode(_file_bytes(path), spec, name, str(path))
-            for name, path in zip(spec.batches, files, strict=True)
+            decode(_file_bytes(path), spec, name, str(path)) for name, path in zip(spec.batches, files, strict=True)
         ]
     for name, (_, labels) in zip(spec.batches, arrays, strict=True):
         if int(labels[:, label].max()) >= len(classes):
-            raise DataError(
-                "labels out of range", where=f"{files[0].parent}, {name}", need=f"< {len(classes)}"
-            )
+            raise DataError("labels out of range", where=f"{files[0].parent}, {name}", need=f"< {len(classes)}")
     train = Pool(torch.cat([x for x, _ in arrays[:-1]]), torch.cat([y[:, label] for _, y in arrays[:-1]]))
     test = Pool(arrays[-1][0], arrays[-1][1][:, label].clone())
     return Source("image", train, test, classes, 255, str(files[0] if number in (1, 3) else files[0].parent))
@@ -121,7 +116,7 @@ def _layouts(spec: CifarSpec) -> tuple[Layout, ...]:
 
     binary_folder = f"{spec.stem}-batches-bin" if spec is CIFAR10 else f"{spec.stem}-binary"
     python_folder = f"{spec.stem}-batches-py" if spec is CIFAR10 else f"{spec.stem}-python"
-    layouts = (
+    layouts: tuple[Layout, ...] = (
         Layout(under(binary_folder), tuple((f"{name}.bin",) for name in spec.batches)),
         Layout(under(""), ((f"{spec.stem}-binary.tar.gz",),)),
         Layout(under(python_folder), tuple((name,) for name in spec.batches)),
@@ -199,7 +194,5 @@ def _tar_members(path: Path, names: tuple[str, ...]) -> list[bytes]:
         ) from error
     missing = [name for name in names if name not in found]
     if missing:
-        raise DataError(
-            "archive lacks " + ", ".join(missing), where=str(path), have=", ".join(found) or "none"
-        )
+        raise DataError("archive lacks " + ", ".join(missing), where=str(path), have=", ".join(found) or "none")
     return [found[name] for name in names]

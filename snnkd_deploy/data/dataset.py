@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from snnkd_deploy.data.events import EventStore
@@ -47,9 +46,7 @@ class Split:
         if isinstance(self.x, EventStore):
             return self.x.frames(indices, T)
         if self.x.ndim == 4:
-            raise UsageError(
-                "images have no time axis", remedy="an encoder: encoders.rate, latency or repeat_constant"
-            )
+            raise UsageError("images have no time axis", remedy="an encoder: encoders.rate, latency or repeat_constant")
         if self.x.shape[1] != T:
             raise UsageError(
                 "these samples are stored as frames of a fixed length",
@@ -85,7 +82,10 @@ class Dataset:
 
     def manifest(self) -> dict[str, Any]:
         """What a run manifest records of its data, as plain JSON values."""
+        x = self.train.x
+        binning = {"window_us": x.window_us, "cap": x.cap} if isinstance(x, EventStore) else None
         return {
+            "binning": binning,
             "name": self.name,
             "kind": self.kind,
             "shape": list(self.shape),
@@ -151,8 +151,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
     return str(value)
-
-
-def empty_rows() -> Tensor:
-    """No rows: the index of an empty split."""
-    return torch.zeros(0, dtype=torch.int64)

@@ -114,19 +114,13 @@ def _transfer(url: str, part: Path, progress: Progress) -> bool:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if (
-            error.code == 416 and have
-        ):  # nothing after what we have: whole, or not this file. The md5 decides.
+        if error.code == 416 and have:  # nothing after what we have: whole, or not this file. The md5 decides.
             error.close()
             return True
         raise
     with response:
         expected = f"bytes {have}-"
-        resumed = (
-            have > 0
-            and response.status == 206
-            and response.headers.get("Content-Range", "").startswith(expected)
-        )
+        resumed = have > 0 and response.status == 206 and response.headers.get("Content-Range", "").startswith(expected)
         have = have if resumed else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length and length.isdigit() else None

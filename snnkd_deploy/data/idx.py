@@ -25,9 +25,7 @@ def read_idx(path: Path, ndim: int) -> Tensor:
     """
     raw = _bytes(path)
     if len(raw) < 4 or raw[0] or raw[1]:
-        raise DataError(
-            "not an IDX file (wrong magic)", where=str(path), need="00 00 08", have=raw[:4].hex(" ")
-        )
+        raise DataError("not an IDX file (wrong magic)", where=str(path), need="00 00 08", have=raw[:4].hex(" "))
     if raw[2] != _UNSIGNED_BYTE or raw[3] != ndim:
         raise DataError(
             "this IDX file holds something else (type code, dimensions)",
@@ -60,7 +58,5 @@ def _bytes(path: Path) -> bytes:
             f"damaged or unreadable: {error}", where=str(path), remedy="delete the file and fetch it again"
         ) from error
     if len(raw) > MAX_BYTES:
-        raise DataError(
-            "unpacks to more than any IDX file here holds", where=str(path), need=f"<= {MAX_BYTES} bytes"
-        )
+        raise DataError("unpacks to more than any IDX file here holds", where=str(path), need=f"<= {MAX_BYTES} bytes")
     return raw

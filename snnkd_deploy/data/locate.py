@@ -64,9 +64,7 @@ def places(root: Path | None) -> list[Place]:
 
 def _existing(path: Path, why: str) -> Path:
     if not path.exists():
-        raise DataError(
-            "no such file or folder", where=f"{path} ({why})", remedy=f"create it, or correct {why}"
-        )
+        raise DataError("no such file or folder", where=f"{path} ({why})", remedy=f"create it, or correct {why}")
     return path
 
 
@@ -81,9 +79,7 @@ def find_layout(layouts: tuple[Layout, ...], where: list[Place]) -> tuple[int, l
     return None
 
 
-def not_found(
-    name: str, layouts: tuple[Layout, ...], where: list[Place], hints: tuple[str, ...] = ()
-) -> DataError:
+def not_found(name: str, layouts: tuple[Layout, ...], where: list[Place], hints: tuple[str, ...] = ()) -> DataError:
     """The error for a data set that is nowhere: what was looked for, where, what to try."""
     problems = [
         Problem(

@@ -91,9 +91,7 @@ def _pool(images: Path, labels: Path) -> Pool:
             have=f"{y.shape[0]} labels",
         )
     if tuple(x.shape[1:]) != (28, 28):
-        raise DataError(
-            "images of another size", where=str(images), need="28x28", have="x".join(map(str, x.shape[1:]))
-        )
+        raise DataError("images of another size", where=str(images), need="28x28", have="x".join(map(str, x.shape[1:])))
     if y.numel() and int(y.max()) > 9:
         raise DataError("labels out of range", where=str(labels), need="0..9", have=f"0..{int(y.max())}")
     return Pool(x.unsqueeze(1), y.to(torch.int64))

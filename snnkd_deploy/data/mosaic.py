@@ -13,9 +13,7 @@ from snnkd_deploy.data.pillow import open_image
 from snnkd_deploy.errors import DataError
 
 
-def read_mosaics(
-    files: list[Path], batches: tuple[str, ...], records: dict[str, int]
-) -> list[tuple[Tensor, Tensor]]:
+def read_mosaics(files: list[Path], batches: tuple[str, ...], records: dict[str, int]) -> list[tuple[Tensor, Tensor]]:
     """Per batch (uint8 (N, 3, 32, 32), int64 labels (N, 1)). `files`: the index, then one mosaic a batch.
 
     The train batches share `train_labels` in their order; the last batch has `test_labels`.
@@ -38,8 +36,6 @@ def _tiles(path: Path, count: int) -> Tensor:
     mosaic = open_image(path, "RGB")
     side = round(count**0.5)
     if side * side != count or mosaic.shape != (side * 32, side * 32, 3):
-        raise DataError(
-            "mosaic of another size", where=str(path), need=f"{side * 32}x{side * 32}", have=mosaic.shape
-        )
+        raise DataError("mosaic of another size", where=str(path), need=f"{side * 32}x{side * 32}", have=mosaic.shape)
     tiles = mosaic.reshape(side, 32, side, 32, 3).transpose(0, 2, 4, 1, 3).reshape(count, 3, 32, 32)
     return torch.from_numpy(np.ascontiguousarray(tiles))

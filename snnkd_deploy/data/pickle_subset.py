@@ -61,6 +61,7 @@ def read_batch(raw: bytes, where: str) -> dict[str, Any]:
 def _run(raw: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    arg: Any
     for opcode, arg, _ in pickletools.genops(raw):
         name = opcode.name
         if name in ("PROTO", "FRAME"):
@@ -147,9 +148,7 @@ def _reduce(function: Any, args: Any) -> Any:
         return _Array()
     if function == "numpy dtype" and args and args[0] in (b"u1", "u1"):
         return _Dtype()
-    raise DataError(
-        f"refused: the file builds {function!r} with {str(args)[:40]}, which no CIFAR batch needs"
-    )
+    raise DataError(f"refused: the file builds {function!r} with {str(args)[:40]}, which no CIFAR batch needs")
 
 
 def _build(target: Any, state: Any) -> None:

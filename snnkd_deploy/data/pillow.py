@@ -15,9 +15,7 @@ def open_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(
-            "reading images needs Pillow", where=str(path), remedy="pip install pillow"
-        ) from error
+        raise DataError("reading images needs Pillow", where=str(path), remedy="pip install pillow") from error
     try:
         with Image.open(path) as image:
             converted = image.convert(mode)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snnkd_deploy.data.cifar import read_cifar10, read_cifar100
+from snnkd_deploy.data.cifar10_dvs import read_cifar10_dvs
 from snnkd_deploy.data.dataset import (
     Dataset,
     Kind,
@@ -22,8 +23,15 @@ from snnkd_deploy.data.dataset import (
     sample_shape,
 )
 from snnkd_deploy.data.digits import read_digits
+from snnkd_deploy.data.dvs_gesture import read_dvs_gesture
+from snnkd_deploy.data.event_pools import EVENT_OPTIONS
+from snnkd_deploy.data.events_npz import read_events_npz
+from snnkd_deploy.data.folder import read_folder
 from snnkd_deploy.data.mnist import read_fashion_mnist, read_mnist
+from snnkd_deploy.data.nmnist import read_nmnist
 from snnkd_deploy.data.request import Request
+from snnkd_deploy.data.series_npz import read_series_npz
+from snnkd_deploy.data.shd import read_shd
 from snnkd_deploy.data.splits import grouped, stratified
 from snnkd_deploy.errors import DataError, UsageError
 
@@ -51,8 +59,35 @@ DATASETS: dict[str, DatasetInfo] = {
         DatasetInfo("mnist", "image", "28x28 digits", read_mnist, downloads=True),
         DatasetInfo("fashion-mnist", "image", "28x28 garments", read_fashion_mnist, downloads=True),
         DatasetInfo("cifar10", "image", "32x32 colour, 10 classes", read_cifar10, downloads=True),
+        DatasetInfo("cifar100", "image", "32x32 colour, 100 classes", read_cifar100, ("coarse",), downloads=True),
         DatasetInfo(
-            "cifar100", "image", "32x32 colour, 100 classes", read_cifar100, ("coarse",), downloads=True
+            "folder",
+            "image",
+            "your own images, one sub-folder a class",
+            read_folder,
+            ("path", "size", "grayscale", "train_folder", "test_folder", "test_percent"),
+        ),
+        DatasetInfo("nmnist", "events", "N-MNIST, 34x34", read_nmnist, EVENT_OPTIONS, downloads=True),
+        DatasetInfo("dvs-gesture", "events", "DVS128 Gesture, 128x128", read_dvs_gesture, EVENT_OPTIONS),
+        DatasetInfo(
+            "cifar10-dvs", "events", "CIFAR10-DVS, 128x128 (7 GB)", read_cifar10_dvs, EVENT_OPTIONS, downloads=True
+        ),
+        DatasetInfo(
+            "shd", "events", "Spiking Heidelberg Digits, 700 channels", read_shd, EVENT_OPTIONS, downloads=True
+        ),
+        DatasetInfo(
+            "events-npz",
+            "events",
+            "your own recordings or event frames",
+            read_events_npz,
+            ("file", "test_file", "test_percent", "shape", *EVENT_OPTIONS),
+        ),
+        DatasetInfo(
+            "series-npz",
+            "series",
+            "your own series, e.g. speech features",
+            read_series_npz,
+            ("file", "test_file", "test_percent", "group", "group_until"),
         ),
     )
 }
@@ -81,18 +116,14 @@ def load_dataset(
     options = dict(options or {})
     _check_options(info, options)
     if not 0.0 <= validation < 1.0:
-        raise UsageError(
-            "validation is a fraction of the train part", need="0 <= validation < 1", have=validation
-        )
+        raise UsageError("validation is a fraction of the train part", need="0 <= validation < 1", have=validation)
     request = Request(name, None if root is None else Path(root), download, options)
     source = info.read(request)
     _check(name, source)
     return split_source(name, source, split_seed=split_seed, validation=validation, request=request)
 
 
-def split_source(
-    name: str, source: Source, *, split_seed: int, validation: float, request: Request
-) -> Dataset:
+def split_source(name: str, source: Source, *, split_seed: int, validation: float, request: Request) -> Dataset:
     """The `Dataset` of what a reader found: test, limits, then validation, each by its own seeded choice."""
     digest = content_hash(source.train, source.test)
     rows = torch.arange(len(source.train.y))
@@ -141,8 +172,7 @@ def _check_options(info: DatasetInfo, options: Mapping[str, Any]) -> None:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise UsageError(
-                f"data set {info.name} has no option {key!r}"
-                + (f"; did you mean {near[0]!r}?" if near else ""),
+                f"data set {info.name} has no option {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
                 remedy="one of " + ", ".join(known),
             )
 
