@@ -1,0 +1,88 @@
+"""`manifest.json`: which stages of a run are done, from what, and what they wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("snnkd_deploy", "torch", "numpy", "nir", "h5py", "lava-nc", "scikit-learn")
+
+
+def digest(value: Any) -> str:
+    """sha256 of plain values, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+class Manifest:
+    """The record of a run directory. A stage is up to date if its key and its outputs are what they were."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "manifest.json"
+        self.data: dict[str, Any] = {"stages": {}}
+        if self.path.is_file():
+            try:
+                self.data = json.loads(self.path.read_text("utf-8"))
+            except json.JSONDecodeError:
+                # A damaged manifest only costs time: every stage looks out of date.
+                self.data = {"stages": {}}
+        self.data.setdefault("stages", {})
+
+    def stage(self, name: str) -> dict[str, Any]:
+        return self.data["stages"].get(name, {})
+
+    def up_to_date(self, name: str, key: str) -> bool:
+        entry = self.stage(name)
+        if entry.get("key") != key:
+            return False
+        outputs: dict[str, str] = entry.get("outputs", {})
+        return bool(outputs) and all(
+            (self.folder / path).is_file() and file_digest(self.folder / path) == sha for path, sha in outputs.items()
+        )
+
+    def finish(self, name: str, key: str, outputs: list[Path], seconds: float, facts: dict[str, Any]) -> None:
+        """Record a finished stage. `seconds` adds to what earlier, interrupted tries of it took."""
+        self.data["stages"][name] = {
+            "key": key,
+            "outputs": {str(p.relative_to(self.folder)): file_digest(p) for p in outputs},
+            "seconds": round(seconds, 3),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "facts": facts,
+        }
+        self.save()
+
+    def save(self) -> None:
+        write_text(self.path, json.dumps(self.data, indent=1) + "\n")

@@ -1,0 +1,417 @@
+"""A run directory: teacher, distil, export, validate, evaluate, report; each stage once, resumed when cut.
+
+A stage's key is a hash over everything that it depends on (its part of the recipe, the samples, the outputs
+of the stages before it, the chip file). What is up to date is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snnkd_deploy.backends.base import Inputs
+from snnkd_deploy.backends.inputs import make_inputs
+from snnkd_deploy.backends.registry import get_backend, usable_backend
+from snnkd_deploy.backends.trace import Record, Trace
+from snnkd_deploy.chips import ChipSpec, load_chip
+from snnkd_deploy.data import Dataset, load_dataset
+from snnkd_deploy.data.augment import build_augment
+from snnkd_deploy.distill.checkpoint import load_tensors, save_tensors, tensors_hash
+from snnkd_deploy.distill.loop import Phase, Plan, Trainer
+from snnkd_deploy.distill.losses import DistillLoss, build_method
+from snnkd_deploy.distill.student import CHIP_PHASE, StudentTrainee, evaluate_student
+from snnkd_deploy.distill.teacher import TeacherTrainee, TeacherView, accuracy
+from snnkd_deploy.errors import DataError, Problem, RecipeError, SnnkdError, UsageError
+from snnkd_deploy.evaluate.parity import compare_traces
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.nirfile import read_nir, write_nir
+from snnkd_deploy.lower import lower_student
+from snnkd_deploy.manifest import Manifest, digest, versions, write_text
+from snnkd_deploy.nets.student import Student
+from snnkd_deploy.nets.surrogate import get_surrogate
+from snnkd_deploy.nets.teachers import build_teacher
+from snnkd_deploy.nets.zoo import StudentPlan, build_student
+from snnkd_deploy.progress import say
+from snnkd_deploy.recipe import Recipe, load_recipe, recipe_toml
+
+STAGES = ("teacher", "distill", "export", "validate", "evaluate", "report")
+# Bump when a stage's code changes what it writes, so that old run directories do it again.
+_STAGE_VERSION = {"teacher": 1, "distill": 1, "export": 1, "validate": 1, "evaluate": 1, "report": 1}
+
+
+class Run:
+    """One run directory with its recipe. Stages are methods; `run_stages` calls them in order."""
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        *,
+        data_root: Path | None = None,
+        command: str = "",
+        skip_missing_backends: bool = False,
+    ) -> None:
+        self.folder, self.recipe, self.data_root, self.command = folder, recipe, data_root, command
+        self.skip_missing_backends = skip_missing_backends
+        self.chip: ChipSpec = load_chip(recipe.chip)
+        self.missing: dict[str, str] = {}
+        self._check_early()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "recipe.toml", recipe_toml(recipe))
+        except OSError as error:
+            raise UsageError(f"cannot write to the run directory: {error}", where=str(folder)) from error
+        self.manifest = Manifest(folder)
+        self.manifest.data["command"] = command or self.manifest.data.get("command", "")
+        self.manifest.data["versions"] = versions()
+
+    @classmethod
+    def open(cls, folder: Path, **options: Any) -> Run:
+        """A run directory that exists already."""
+        if not (folder / "recipe.toml").is_file():
+            raise UsageError(
+                "not a run directory (no recipe.toml)", where=str(folder), remedy=f"snnkd run RECIPE.toml --out {folder}"
+            )
+        return cls(folder, load_recipe(folder / "recipe.toml"), **options)
+
+    # -- before any work ------------------------------------------------------------------------------
+
+    def _check_early(self) -> None:
+        """Everything that can be known to fail later fails now, all of it at once."""
+        recipe, problems = self.recipe, []
+
+        def attempt(check: Callable[[], object]) -> None:
+            try:
+                check()
+            except SnnkdError as error:
+                problems.extend(error.problems)
+
+        if recipe.student.pool == "max":
+            reason = self.chip.operations.refused.get("max_pool", "students here have no max pooling")
+            problems.append(
+                Problem(
+                    f"{self.chip.id} cannot run max pooling: {reason}",
+                    "student.pool",
+                    remedy='student.pool = "stride"',
+                )
+            )
+        attempt(lambda: build_method(list(recipe.method), recipe.loss))
+        attempt(lambda: get_surrogate(recipe.student.surrogate))
+        attempt(lambda: build_augment(list(recipe.train.augment)))
+        attempt(lambda: build_augment(list(recipe.teacher.augment)))
+        for name in recipe.validate_.backends:
+            if self.skip_missing_backends:
+                try:
+                    usable_backend(name)
+                except UsageError as error:
+                    problems.extend(error.problems)
+                except SnnkdError as error:
+                    self.missing[name] = str(error.problems[0].what)
+                    say(f"[yellow]{error}")
+            else:
+                attempt(lambda name=name: usable_backend(name))
+        if problems:
+            raise RecipeError.from_problems(problems)
+
+    @cached_property
+    def data(self) -> Dataset:
+        data = load_dataset(
+            self.recipe.data.name,
+            root=self.data_root,
+            split_seed=self.recipe.seed,
+            validation=self.recipe.data.validation,
+            options=self.recipe.data.options,
+        )
+        if data.kind != "image" and self.recipe.student.encoding == "current":
+            raise RecipeError(
+                f"encoding 'current' is for images, {data.name} holds {data.kind}",
+                where="student.encoding",
+                remedy='student.encoding = "events"',
+            )
+        # A network that cannot be built is refused before the teacher trains.
+        build_student(self.plan(data))
+        return data
+
+    def plan(self, data: Dataset) -> StudentPlan:
+        s = self.recipe.student
+        return StudentPlan(
+            net=s.net,
+            input_shape=tuple(data.shape),
+            classes=len(data.classes),
+            levels=data.levels if s.encoding == "current" else 1,
+            steps=s.steps,
+            encoding=s.encoding,
+            width=s.width,
+            leak=s.leak,
+            threshold=s.threshold,
+            fires=self.chip.neuron.fires,
+            surrogate=s.surrogate,
+            options=dict(s.options),
+        )
+
+    # -- stages ---------------------------------------------------------------------------------------
+
+    def key(self, stage: str) -> str:
+        """Hash over everything the stage depends on."""
+        r, before = self.recipe.dump(), {s: self.manifest.stage(s).get("outputs", {}) for s in STAGES}
+        parts: dict[str, Any] = {
+            "teacher": {"data": self.data.manifest(), "teacher": r["teacher"], "seed": r["seed"]},
+            "distill": {
+                "data": self.data.manifest(),
+                "teacher": before["teacher"],
+                "recipe": [r[k] for k in ("method", "loss", "student", "train", "seed")],
+                "chip": self.chip.sha256,
+            },
+            "export": {"student": before["distill"], "dt_s": r["dt_s"], "chip": self.chip.sha256},
+            "validate": {"model": before["export"], "recipe": r["validate"], "missing": sorted(self.missing)},
+            "evaluate": {"model": before["export"], "teacher": before["teacher"], "validate": before["validate"]},
+            "report": {"evaluate": before["evaluate"], "validate": before["validate"], "name": r["name"]},
+        }
+        return digest({"version": _STAGE_VERSION[stage], "parts": parts[stage]})
+
+    def stage(self, name: str) -> dict[str, Any]:
+        """Do a stage unless it is up to date; returns its facts."""
+        for needed in STAGES[: STAGES.index(name)]:
+            if not self.manifest.stage(needed):
+                raise UsageError(
+                    f"stage '{name}' needs '{needed}', which has not run", where=str(self.folder),
+                    remedy=f"snnkd {needed} {self.folder}",
+                )
+        key = self.key(name)
+        if self.manifest.up_to_date(name, key):
+            say(f"{name}: up to date")
+            return self.manifest.stage(name)["facts"]
+        say(f"[bold]{name}")
+        started = time.monotonic()
+        outputs, facts = getattr(self, f"_{name}")(key)
+        self.manifest.finish(name, key, outputs, time.monotonic() - started, facts)
+        return facts
+
+    def run_stages(self, stages: tuple[str, ...] = STAGES) -> None:
+        for name in stages:
+            self.stage(name)
+
+    def _teacher(self, key: str) -> tuple[list[Path], dict[str, Any]]:
+        t, folder = self.recipe.teacher, self.folder / "teacher"
+        torch.manual_seed(self.recipe.seed)
+        module = build_teacher(t.net, tuple(self.data.shape), len(self.data.classes), self.data.levels, t.width)
+        augment = build_augment(list(t.augment)) if t.augment else None
+        plan = Plan(
+            (Phase("float", t.epochs, t.lr),), t.batch, t.optimizer, t.weight_decay, seed=self.recipe.seed
+        )
+        trainee = TeacherTrainee(module, self.data, augment, self.recipe.seed)
+        result = Trainer(trainee, plan, folder, key, "teacher").run()
+        module.load_state_dict(result.tensors)
+        test = accuracy(module, self.data.test)
+        say(f"teacher: test accuracy {100 * test:.2f} %")
+        weights, info = folder / "weights.safetensors", folder / "teacher.json"
+        save_tensors(weights, module.state_dict(), {"net": t.net, "width": t.width})
+        facts = {"accuracy": test, "parameters": sum(p.numel() for p in module.parameters())}
+        write_text(info, json.dumps({**facts, "history": result.history, "best": result.best}, indent=1))
+        _forget(folder)
+        return [weights, info], facts
+
+    def _load_teacher(self) -> torch.nn.Module:
+        t = self.recipe.teacher
+        module = build_teacher(t.net, tuple(self.data.shape), len(self.data.classes), self.data.levels, t.width)
+        module.load_state_dict(load_tensors(self.folder / "teacher" / "weights.safetensors")[0])
+        return module.eval()
+
+    def _distill(self, key: str) -> tuple[list[Path], dict[str, Any]]:
+        r, folder = self.recipe, self.folder / "student"
+        torch.manual_seed(r.seed + 1)
+        student = build_student(self.plan(self.data))
+        features = student.feature_population
+        loss = build_method(
+            list(r.method),
+            r.loss,
+            student_channels=None if features is None else features.shape[0],
+            teacher_channels=self._load_teacher().classifier.in_features,  # type: ignore[union-attr]
+        )
+        self._check_features(loss, student)
+        view: TeacherView | None = None
+        if loss.needs_teacher:
+            view = TeacherView(self._load_teacher(), loss.needs_teacher_features)
+            if not r.train.augment:
+                view.prepare(self.data.train)
+        trainee = StudentTrainee(
+            student,
+            self.data,
+            loss,
+            view,
+            self.chip,
+            augment=build_augment(list(r.train.augment)) if r.train.augment else None,
+            seed=r.seed,
+            rate_target=r.train.rate_target,
+            rate_weight=r.train.rate_weight,
+        )
+        float_file = folder / "float.safetensors"
+        trainee.on_chip_entry = lambda s: save_tensors(float_file, s.state_dict(), {"mode": "float"})
+        plan = Plan(
+            (
+                Phase("float", r.train.epochs, r.train.lr, r.train.lr * 0.1),
+                Phase(CHIP_PHASE, r.train.chip_epochs, r.train.chip_lr),
+            ),
+            r.train.batch,
+            r.train.optimizer,
+            r.train.weight_decay,
+            r.train.momentum,
+            r.train.grad_clip,
+            r.seed,
+        )
+        result = Trainer(trainee, plan, folder, key, "student").run()
+        student.load_state_dict(result.tensors)
+        found = evaluate_student(student, self.data.test)
+        floating = self._load_float_student()
+        float_accuracy = evaluate_student(floating, self.data.test)["accuracy"]
+        say(f"student: test accuracy {100 * float_accuracy:.2f} % in float, {100 * found['accuracy']:.2f} % chip-exact")
+        weights, info = folder / "weights.safetensors", folder / "student.json"
+        save_tensors(weights, student.state_dict(), {"structure": result.structure})
+        predictions = folder / "test_predictions.safetensors"
+        save_tensors(predictions, {"predictions": found["predictions"]}, {})
+        facts = {
+            "accuracy": found["accuracy"],
+            "accuracy_float": float_accuracy,
+            "rate": found["rate"],
+            "parameters": sum(p.numel() for p in student.parameters()),
+            "weights_sha256": tensors_hash(result.tensors),
+        }
+        details = {
+            **facts,
+            "plan": asdict(self.plan(self.data)),
+            "structure": result.structure,
+            "loss": loss.settings(),
+            "history": result.history,
+            "best": result.best,
+        }
+        write_text(info, json.dumps(details, indent=1))
+        _forget(folder)
+        return [weights, info, predictions, float_file], facts
+
+    def _check_features(self, loss: DistillLoss, student: Student) -> None:
+        if loss.needs_student_features and student.feature_population is None:
+            raise RecipeError(
+                f"method {' + '.join(self.recipe.method)} compares feature maps, student '{self.recipe.student.net}' "
+                "has none",
+                where="method",
+                remedy='a convolutional student, or method = "seal" / "kd"',
+            )
+
+    def load_student(self) -> Student:
+        """The chip-mode student of this run."""
+        student = build_student(self.plan(self.data))
+        tensors, meta = load_tensors(self.folder / "student" / "weights.safetensors")
+        student.resume_chip(self.chip, meta["structure"]["shifts"])
+        student.load_state_dict(tensors)
+        return student.eval()
+
+    def _load_float_student(self) -> Student:
+        student = build_student(self.plan(self.data))
+        student.load_state_dict(load_tensors(self.folder / "student" / "float.safetensors")[0])
+        return student.eval()
+
+    def _export(self, key: str) -> tuple[list[Path], dict[str, Any]]:
+        provenance = {
+            "recipe": self.recipe.dump(),
+            "data_sha256": self.data.sha256,
+            "student_sha256": self.manifest.stage("distill")["facts"]["weights_sha256"],
+            "versions": versions(),
+        }
+        model = lower_student(
+            self.load_student(), dt_s=self.recipe.dt_s, classes=tuple(self.data.classes), provenance=provenance
+        )
+        path = self.folder / "model.nir"
+        write_nir(model, path)
+        if read_nir(path).sha256 != model.sha256:
+            raise DataError("the written model does not read back equal", where=str(path))
+        outputs = [path, *self._export_others(model)]
+        say(f"export: {', '.join(p.name for p in outputs)}")
+        return outputs, {"model_sha256": model.sha256}
+
+    def _export_others(self, model: Model) -> list[Path]:
+        """Further file formats of the same model."""
+        from snnkd_deploy.graph.netfile import write_net
+
+        path = self.folder / "model.net"
+        write_net(model, path)
+        return [path]
+
+    def load_model(self) -> Model:
+        return read_nir(self.folder / "model.nir")
+
+    def test_inputs(self, model: Model, start: int = 0, stop: int | None = None) -> Inputs:
+        """Samples start..stop of the test split in the model's encoding."""
+        rows = torch.arange(start, min(len(self.data.test), stop if stop is not None else len(self.data.test)))
+        if self.recipe.student.encoding == "current":
+            x = self.data.test.x
+            assert isinstance(x, torch.Tensor)
+            return make_inputs(x[rows][None], model, self.recipe.student.steps)
+        return make_inputs(self.data.test.frames(rows, self.recipe.student.steps), model)
+
+    def _validate(self, key: str) -> tuple[list[Path], dict[str, Any]]:
+        model, wanted = self.load_model(), self.recipe.validate_
+        samples = min(wanted.samples, len(self.data.test))
+        inputs = self.test_inputs(model, 0, samples)
+        labels = self.data.test.y[:samples]
+        predictions = load_tensors(self.folder / "student" / "test_predictions.safetensors")[0]["predictions"]
+        outputs: list[Path] = []
+        facts: dict[str, Any] = {"samples": samples, "backends": {}, "missing": self.missing}
+        reference: Trace | None = None
+        for name in ("exact", *(b for b in wanted.backends if b != "exact" and b not in self.missing)):
+            started = time.monotonic()
+            say(f"{name}: {samples} samples x {inputs.steps} steps")
+            trace = get_backend(name).run(model, inputs, Record())
+            trace.meta |= {"model": model.sha256, "samples": samples}
+            path = self.folder / "traces" / f"{name}.npz"
+            trace.save(path)
+            outputs.append(path)
+            entry: dict[str, Any] = {
+                "accuracy": float((trace.predictions == labels).double().mean()),
+                "seconds": round(time.monotonic() - started, 2),
+            }
+            if reference is None:
+                reference = trace
+                # Training's own predictions are held to the same standard as any backend.
+                entry["student_accuracy"] = float((predictions[:samples] == labels).double().mean())
+                entry["student_predictions_differ"] = int((predictions[:samples] != trace.predictions).sum())
+            else:
+                parity = compare_traces(reference, trace, model.spiking)
+                entry["parity"] = parity.to_dict()
+                say(
+                    f"{name}: {parity.mismatches} of {parity.spikes_compared:,} spikes differ"
+                    + (f"; first: {parity.first_divergence}" if parity.first_divergence else "")
+                )
+            facts["backends"][name] = entry
+        path = self.folder / "validation.json"
+        write_text(path, json.dumps(facts, indent=1))
+        return [*outputs, path], facts
+
+    def _evaluate(self, key: str) -> tuple[list[Path], dict[str, Any]]:
+        from snnkd_deploy.assess import assess
+
+        found = assess(self)
+        path = self.folder / "evaluation.json"
+        write_text(path, json.dumps(found, indent=1))
+        return [path], {"accuracy_exact": found["accuracy"]["exact"]}
+
+    def _report(self, key: str) -> tuple[list[Path], dict[str, Any]]:
+        from snnkd_deploy.assess import compose_report
+        from snnkd_deploy.report import write_report
+
+        report = compose_report(self, json.loads((self.folder / "evaluation.json").read_text("utf-8")))
+        json_path, html_path = write_report(report, self.folder)
+        say(f"report: {html_path}")
+        return [Path(json_path), Path(html_path)], {}
+
+
+def _forget(folder: Path) -> None:
+    """Checkpoints are for interrupted training; a finished stage keeps its weights only."""
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        (folder / name).unlink(missing_ok=True)
