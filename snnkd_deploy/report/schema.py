@@ -162,6 +162,7 @@ class DivergenceInfo(_Part):
     neuron: Count | tuple[Count, ...]
     expected: float
     got: float
+    quantity: str = "spike"
     causes: tuple[str, ...] = ()
 
 
@@ -172,7 +173,10 @@ class LayerParity(_Part):
 
 
 class Parity(_Part):
-    """One backend against `reference`: every spike value (0 or 1) of every layer, timestep and sample."""
+    """One backend against `reference`: every spike value (0 or 1) of every layer, timestep and sample.
+
+    `logits_mismatches` counts samples whose logits differ. `identical`: something was compared, nothing differed.
+    """
 
     samples: Count
     spikes_compared: Count
@@ -180,6 +184,14 @@ class Parity(_Part):
     first_divergence: DivergenceInfo | None = None
     reference: str = "exact"
     layers: tuple[LayerParity, ...] = ()
+    logits_mismatches: Count | None = None
+    identical: bool | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """What the badge says: spikes were compared, and neither they nor the logits differ."""
+        return self.spikes_compared > 0 and self.mismatches == 0 and not self.logits_mismatches
 
 
 # ---- operations, fit, latency, energy ---------------------------------------------------------------
@@ -197,8 +209,13 @@ class Counts(_Part):
     macs_analog: Mean | None = None
     updates_active: Mean | None = None
     updates_idle: Mean | None = None
-    # Multiply-accumulates as frameworks count them, with taps in the padding: to match papers' tables.
+    # With taps in the padding, as frameworks and papers count: MACs of one step, and SOPs from them.
     macs_framework: Mean | None = None
+    sop_framework: Mean | None = None
+    # Parts of sop_event that some chips price differently: through a convolution, and carrying a value.
+    sop_conv: Mean | None = None
+    sop_graded: Mean | None = None
+    messages: Mean | None = None
     parameters: Count | None = None
 
 
@@ -212,14 +229,24 @@ class LayerInfo(Counts, _Named):  # the order of the bases puts the name first i
     op: str = ""
     shape: tuple[int, ...] = ()
     place: Literal["chip", "host"] = "chip"
+    spiking: bool = True
+    messages_in: Mean | None = None
 
 
 class Totals(Counts):
-    """Sums over the layers, and what only a mapping onto cores can say."""
+    """Sums over the layers, and what belongs to the whole: the input, and where messages travel once mapped.
 
-    messages: Mean | None = None
-    hops: Mean | None = None
-    offchip_messages: Mean | None = None
+    `samples` and `steps` say what the means were taken over.
+    """
+
+    input_spikes: Mean | None = None
+    input_messages: Mean | None = None
+    messages_intra_tile: Mean | None = None
+    messages_offchip: Mean | None = None
+    hops_ew: Mean | None = None
+    hops_ns: Mean | None = None
+    steps: Count | None = None
+    samples: Count | None = None
 
 
 class Violation(_Part):

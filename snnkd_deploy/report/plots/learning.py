@@ -1,0 +1,150 @@
+"""How training went, and how this network compares with others of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+
+from snnkd_deploy.report.numbers import count, percent, significant
+from snnkd_deploy.report.plots.style import BLUE, GREY, INK, MUTED, SERIES, Plot, draw, shorten
+from snnkd_deploy.report.schema import Curve, Pareto
+
+_LOG_FROM = 30  # a spread of values above which a linear axis hides the smaller ones
+Series = Sequence[float | None]
+
+
+def plot_losses(curve: Curve) -> Plot | None:
+    """Every loss term of one stage by epoch."""
+    terms = {name: values for name, values in curve.losses.items() if any(v is not None for v in values)}
+    if not terms:
+        return None
+    values = [v for series in terms.values() for v in series if v is not None]
+    log = min(values) > 0 and max(values) / min(values) > _LOG_FROM
+
+    def paint(ax: Axes) -> None:
+        for index, (name, series) in enumerate(terms.items()):
+            _line(ax, curve.epochs, series, index, shorten(name, 18))
+        if log:
+            ax.set_yscale("log")
+            _plain_log(ax)
+        else:
+            ax.yaxis.set_major_locator(MaxNLocator(5))
+        _epochs(ax, curve)
+        ax.set_ylabel("loss" + (" (log scale)" if log else ""))
+        if len(terms) > 1:
+            ax.figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.9, borderpad=0)
+
+    ends = ", ".join(f"{name} {_last(series)}" for name, series in terms.items())
+    alt = f"Loss terms of {curve.stage} over {len(curve.epochs)} epochs; at the end: {ends}."
+    return draw(f"loss-{curve.stage}", alt, 232, paint)
+
+
+def plot_learning(curve: Curve) -> Plot | None:
+    """Training and validation accuracy of one stage by epoch, with the epoch that was kept."""
+    if not any(v is not None for v in (*curve.train_accuracy, *curve.val_accuracy)):
+        return None
+
+    def paint(ax: Axes) -> None:
+        for index, (name, series) in enumerate(
+            (("training", curve.train_accuracy), ("validation", curve.val_accuracy))
+        ):
+            if any(v is not None for v in series):
+                _line(ax, curve.epochs, series, index, name)
+        _epochs(ax, curve)
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        ax.set_ylabel("accuracy")
+        ax.legend(loc="lower right")
+
+    alt = (
+        f"Accuracy of {curve.stage} over {len(curve.epochs)} epochs; at the end: "
+        f"training {_last(curve.train_accuracy, True)}, validation {_last(curve.val_accuracy, True)}."
+    )
+    return draw(f"learning-{curve.stage}", alt, 232, paint)
+
+
+def plot_firing(curve: Curve) -> Plot | None:
+    """Mean firing rate of one stage by epoch."""
+    if not any(v is not None for v in curve.firing_rate):
+        return None
+
+    def paint(ax: Axes) -> None:
+        _line(ax, curve.epochs, curve.firing_rate, 2, "")
+        _epochs(ax, curve)
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        ax.set_ylabel("firing rate")
+
+    alt = f"Firing rate of {curve.stage} over {len(curve.epochs)} epochs; at the end {_last(curve.firing_rate, True)}."
+    return draw(f"firing-{curve.stage}", alt, 232, paint)
+
+
+def plot_pareto(pareto: Pareto) -> Plot | None:
+    """Accuracy against cost of a sweep; a line joins the points that no other point beats."""
+    if not pareto.points:
+        return None
+    points = sorted(pareto.points, key=lambda p: (p.cost, -p.accuracy))
+    front = [p for i, p in enumerate(points) if all(p.accuracy > q.accuracy for q in points[:i])]
+    positive = [p.cost for p in points if p.cost > 0]
+    log = len(positive) == len(points) and max(positive) / min(positive) > 5
+
+    def paint(ax: Axes) -> None:
+        ax.plot([p.cost for p in front], [p.accuracy for p in front], color=GREY, linewidth=1, marker="none")
+        for p in points:
+            if p.cost_low is not None and p.cost_high is not None:
+                ax.plot([p.cost_low, p.cost_high], [p.accuracy] * 2, color=MUTED, linewidth=1, marker="none")
+            ax.plot(
+                p.cost, p.accuracy, marker="D" if p.this_run else "o", markersize=7 if p.this_run else 5,
+                color=BLUE if p.this_run else GREY,
+            )  # fmt: skip
+            # Points on the right half write to their left, so that no name leaves the figure.
+            right = p.cost > (min(positive) * max(positive)) ** 0.5 if log else False
+            ax.annotate(
+                shorten(p.label, 24), (p.cost, p.accuracy), (-7 if right else 7, -9), textcoords="offset points",
+                color=INK if p.this_run else MUTED, fontsize=7.6, ha="right" if right else "left",
+            )  # fmt: skip
+        if log:
+            ax.set_xscale("log")
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.margins(x=0.12, y=0.2)
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        ax.set_ylabel("accuracy")
+        scale = ", log scale" if log else ""
+        ax.set_xlabel(shorten(pareto.cost_name, 44) + (f" ({pareto.cost_unit}{scale})" if pareto.cost_unit else scale))
+
+    parts = ", ".join(f"{p.label} {percent(p.accuracy)} at {count(p.cost)} {pareto.cost_unit}" for p in points)
+    return draw("pareto", f"Accuracy against {pareto.cost_name}: {parts}.", 260, paint)
+
+
+def _line(ax: Axes, epochs: Sequence[int], series: Series, index: int, label: str) -> None:
+    shown = [(e, v) for e, v in zip(epochs, series, strict=True) if v is not None]
+    look = dict(SERIES[index % len(SERIES)])
+    if len(shown) > 12:
+        look["markevery"] = max(1, len(shown) // 8)
+    ax.plot([e for e, _ in shown], [v for _, v in shown], label=label, **look)
+
+
+def _epochs(ax: Axes, curve: Curve) -> None:
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    ax.set_xlabel("epoch")
+    if curve.picked_epoch is not None:
+        ax.axvline(curve.picked_epoch, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
+
+
+def _plain_log(ax: Axes) -> None:
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=7))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 1)))
+
+
+def _last(series: Series, share: bool = False) -> str:
+    known = [v for v in series if v is not None]
+    if not known:
+        return "not measured"
+    return percent(known[-1]) if share else significant(known[-1], 3)
