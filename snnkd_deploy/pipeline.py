@@ -7,6 +7,7 @@ of the stages before it, the chip file). What is up to date is skipped.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -34,6 +35,7 @@ from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.nirfile import read_nir, write_nir
 from snnkd_deploy.lower import lower_student
 from snnkd_deploy.manifest import Manifest, digest, versions, write_text
+from snnkd_deploy.nets.neurons import compile_neurons
 from snnkd_deploy.nets.student import Student
 from snnkd_deploy.nets.surrogate import get_surrogate
 from snnkd_deploy.nets.teachers import build_teacher
@@ -42,6 +44,8 @@ from snnkd_deploy.progress import say
 from snnkd_deploy.recipe import Recipe, load_recipe, recipe_toml
 
 STAGES = ("teacher", "distill", "export", "validate", "evaluate", "report")
+# Neuron updates of a whole training above which half a minute of compilation pays.
+_FUSE_ABOVE = 5e9
 # Bump when a stage's code changes what it writes, so that old run directories do it again.
 _STAGE_VERSION = {"teacher": 1, "distill": 1, "export": 1, "validate": 1, "evaluate": 1, "report": 1}
 
@@ -241,6 +245,7 @@ class Run:
             view = TeacherView(self._load_teacher(), loss.needs_teacher_features)
             if not r.train.augment:
                 view.prepare(self.data.train)
+        fused = self._fuse_neurons(student)
         trainee = StudentTrainee(
             student,
             self.data,
@@ -267,6 +272,7 @@ class Run:
             r.seed,
         )
         result = Trainer(trainee, plan, folder, key, "student").run()
+        compile_neurons(False)
         student.load_state_dict(result.tensors)
         found = evaluate_student(student, self.data.test)
         floating = self._load_float_student()
@@ -288,12 +294,25 @@ class Run:
             "plan": asdict(self.plan(self.data)),
             "structure": result.structure,
             "loss": loss.settings(),
+            "fused_neurons": fused,
             "history": result.history,
             "best": result.best,
         }
         write_text(info, json.dumps(details, indent=1))
         _forget(folder)
         return [weights, info, predictions, float_file], facts
+
+    def _fuse_neurons(self, student: Student) -> bool:
+        """Compile the neurons where the work ahead pays for it. Depends on the recipe only, so a resumed run agrees."""
+        t = self.recipe.train
+        values = sum(math.prod(population.shape) for population in student.hidden) * student.steps
+        if values * len(self.data.train) * (t.epochs + t.chip_epochs) < _FUSE_ABOVE:
+            return False
+        say("compiling the neuron kernels (once per machine)")
+        problem = compile_neurons(True)
+        if problem:
+            say(f"[yellow]neurons run uncompiled, about 2x slower: {problem}")
+        return not problem
 
     def _check_features(self, loss: DistillLoss, student: Student) -> None:
         if loss.needs_student_features and student.feature_population is None:

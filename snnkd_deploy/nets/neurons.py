@@ -1,12 +1,16 @@
 """Trainable LIF populations: one autograd node over all timesteps, float or in the chip's integers.
 
-The chip's forward is `arithmetic.cuba`, the very function that the exact simulator runs; the backward is
+The chip's forward is `arithmetic.cuba`, the very functions that the exact simulator runs; the backward is
 that of the float neuron in real units, straight through the roundings. The reset is not detached
 (specification of both papers): dv[t]/dv-[t] = (1 - s) - v- ds/dv.
+
+Both passes are plain functions of (T, N) tensors, so that torch.compile can fuse them into one kernel
+(`compile_neurons`); without it they run as they stand and give the same bits in the forward pass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,63 +44,142 @@ class Lif:
     fires: Literal[">", ">="] = ">"
 
 
+def lif_over_time(x: Tensor, lif: Lif, chip: ChipNeuron | None = None, steps: int | None = None) -> Tensor:
+    """Spikes (T, B, ...) of a population driven by x (T, B, ...), from zero state.
+
+    x of one step with `steps` > 1 is a constant drive. With `chip`, x holds the chip's synaptic integers
+    (bias included, in the same unit) and the forward pass is the chip's arithmetic; gradients come back
+    with respect to those integers.
+    """
+    return _LifOverTime.apply(x, lif, chip, steps or x.shape[0])
+
+
+# -- the two passes on (T, N) ----------------------------------------------------------------------------
+
+
+def _fires(v: Tensor, lif: Lif, threshold: float) -> Tensor:
+    return v >= threshold if lif.fires == ">=" else v > threshold
+
+
+def forward_pass(x: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int) -> tuple[Tensor, Tensor]:
+    """Membrane before reset and spikes, both (T, N), from x (T or 1, N)."""
+    v = torch.zeros_like(x[0])
+    u = torch.zeros_like(x[0])
+    membrane, spikes = [], []
+    for t in range(steps):
+        drive = x[t if x.shape[0] > 1 else 0]
+        if chip is None:
+            u = drive if lif.leak_u == 0 else lif.leak_u * u + drive
+            v = lif.leak_v * v + u
+            fired = _fires(v, lif, lif.threshold)
+        else:
+            u = next_current(u, drive, chip.params)
+            v = next_membrane(v, u, chip.params)
+            fired = v > float(chip.params.vth << INPUT_SHIFT)
+        membrane.append(v)
+        spikes.append(fired.to(x.dtype))
+        v = torch.where(fired, torch.zeros_like(v), v)
+    return torch.stack(membrane), torch.stack(spikes)
+
+
+def backward_pass(grad_spikes: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, constant: bool) -> Tensor:
+    """Gradient with respect to x, (T, N), or (1, N) summed over time for a constant drive."""
+    # In integers: v = real * scale * 64, x = real * scale. The threshold in real units is the integer one.
+    unit = 1.0 if chip is None else 1.0 / (chip.scale * (1 << INPUT_SHIFT))
+    threshold = lif.threshold if chip is None else chip.params.vth / chip.scale
+    steps = membrane.shape[0]
+    grad_x: list[Tensor] = [grad_spikes] * steps
+    grad_v = torch.zeros_like(membrane[0])
+    grad_u = torch.zeros_like(membrane[0])
+    for t in range(steps - 1, -1, -1):
+        v = membrane[t] * unit if chip is not None else membrane[t]
+        fired = _fires(v, lif, threshold) if chip is None else membrane[t] > float(chip.params.vth << INPUT_SHIFT)
+        slope = lif.surrogate(v - threshold)
+        # dL/dv- = dL/ds ds/dv + dL/dv ((1 - s) - v- ds/dv)
+        grad = (grad_spikes[t] - grad_v * v) * slope + torch.where(fired, torch.zeros_like(v), grad_v)
+        grad_v = lif.leak_v * grad
+        grad_u = grad if lif.leak_u == 0 else grad + lif.leak_u * grad_u
+        grad_x[t] = grad_u if chip is None else grad_u * (1.0 / chip.scale)
+    if constant:
+        total = grad_x[0]
+        for t in range(1, steps):
+            total = total + grad_x[t]
+        return total.unsqueeze(0)
+    return torch.stack(grad_x)
+
+
+_forward: Callable[..., tuple[Tensor, Tensor]] = forward_pass
+_backward: Callable[..., Tensor] = backward_pass
+
+
+def compile_neurons(enable: bool) -> str:
+    """Fuse both passes with torch.compile from now on (or stop). Returns "" or why that is not possible here.
+
+    Compilation takes half a minute the first time and seconds from torch's cache afterwards, so callers
+    switch it on only for long work.
+    """
+    global _forward, _backward
+    _forward, _backward = forward_pass, backward_pass
+    if not enable:
+        return ""
+    fused_forward = torch.compile(forward_pass, dynamic=True)
+    fused_backward = torch.compile(backward_pass, dynamic=True)
+    lif = Lif(0.5, 1.0, lambda x: 1.0 / (1.0 + x * x))
+    try:
+        membrane, spikes = fused_forward(torch.randn(2, 64), lif, None, 2)
+        fused_backward(spikes, membrane, lif, None, False)
+    except Exception as error:  # no C++ compiler, an unsupported platform: torch raises many kinds
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    _forward, _backward = fused_forward, fused_backward
+    return ""
+
+
 class _LifOverTime(torch.autograd.Function):
     """Saves the membrane before reset only: spikes follow from it in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, lif: Lif, chip: ChipNeuron | None) -> Tensor:
-        membrane = torch.empty_like(x)
-        spikes = torch.empty_like(x)
-        v = torch.zeros_like(x[0])
-        u = torch.zeros_like(x[0])
-        for t in range(x.shape[0]):
-            if chip is None:
-                u = x[t] if lif.leak_u == 0 else lif.leak_u * u + x[t]
-                v = torch.mul(v, lif.leak_v, out=membrane[t]).add_(u)
-                fired = v > lif.threshold if lif.fires == ">" else v >= lif.threshold
-            else:
-                u = next_current(u, x[t], chip.params)
-                v = next_membrane(v, u, chip.params)
-                membrane[t] = v
-                fired = v > float(chip.params.vth << INPUT_SHIFT)
-            spikes[t] = fired
-            v = v.masked_fill(fired, 0.0)
+    def forward(ctx: Any, x: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int) -> Tensor:
+        if not _dense_rows(x):
+            x = x.contiguous()
+        membrane, spikes = _forward(_rows(x), lif, chip, steps)
         ctx.save_for_backward(membrane)
-        ctx.lif, ctx.chip = lif, chip
-        return spikes
+        ctx.lif, ctx.chip, ctx.constant = lif, chip, x.shape[0] == 1 and steps > 1
+        ctx.like = x[:1].shape, x.stride(), steps
+        return _as(spikes, x, steps)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors
-        lif, chip = ctx.lif, ctx.chip
-        grad_spikes = grads[0]
-        grad_x = torch.empty_like(membrane)
-        grad_v = torch.zeros_like(membrane[0])
-        grad_u = torch.zeros_like(membrane[0]) if lif.leak_u else None
-        # In integers: v = real * scale * 64, x = real * scale. The threshold in real units is the integer one.
-        unit = 1.0 if chip is None else 1.0 / (chip.scale * (1 << INPUT_SHIFT))
-        threshold = lif.threshold if chip is None else chip.params.vth / chip.scale
-        for t in range(membrane.shape[0] - 1, -1, -1):
-            v = membrane[t] * unit if chip is not None else membrane[t]
-            fired = v > threshold if lif.fires == ">" else v >= threshold
-            slope = lif.surrogate(v - threshold)
-            # dL/dv- = dL/ds ds/dv + dL/dv ((1 - s) - v- ds/dv)
-            grad_membrane = (grad_spikes[t] - grad_v * v) * slope + grad_v.masked_fill(fired, 0.0)
-            if grad_u is None:
-                grad_x[t] = grad_membrane
-            else:
-                grad_u = grad_membrane + lif.leak_u * grad_u
-                grad_x[t] = grad_u
-            grad_v = lif.leak_v * grad_membrane
-        if chip is not None:
-            grad_x.mul_(1.0 / chip.scale)
-        return grad_x, None, None
+        shape, stride, steps = ctx.like
+        grad = grads[0]
+        if grad.stride()[1:] != stride[1:]:
+            # The membrane lies in memory as x did (channels last, perhaps): bring the gradient into that order.
+            ordered = torch.empty_strided((steps, *shape[1:]), (grad[0].numel(), *stride[1:]), dtype=grad.dtype)
+            grad = ordered.to(grad.device).copy_(grad)
+        grad_x = _backward(_rows(grad), membrane, ctx.lif, ctx.chip, ctx.constant)
+        rows = grad_x.shape[0]
+        grad_x = grad_x.as_strided((rows, *shape[1:]), (grad_x.shape[1], *stride[1:]))
+        return grad_x, None, None, None
 
 
-def lif_over_time(x: Tensor, lif: Lif, chip: ChipNeuron | None = None) -> Tensor:
-    """Spikes (T, B, ...) of a population driven by x (T, B, ...), from zero state.
+def _dense_rows(x: Tensor) -> bool:
+    """True where every x[t] is one block of memory, in whatever order of its axes."""
+    if x[0].numel() == 0 or (x.shape[0] > 1 and x.stride(0) != x[0].numel()):
+        return False
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(x.stride()[1:], x.shape[1:], strict=True) if n > 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
 
-    With `chip`, x holds the chip's synaptic integers (bias included, in the same unit) and the forward
-    pass is the chip's arithmetic; gradients come back with respect to those integers.
-    """
-    return _LifOverTime.apply(x, lif, chip)
+
+def _rows(x: Tensor) -> Tensor:
+    """A tensor with dense rows, (T, B, ...), as (T, N) in memory order, without a copy."""
+    count = x[0].numel()
+    return x.as_strided((x.shape[0], count), (count, 1))
+
+
+def _as(rows: Tensor, x: Tensor, steps: int) -> Tensor:
+    """(T, N) in memory order back to (T, B, ...) with the layout of x."""
+    return rows.as_strided((steps, *x.shape[1:]), (rows.shape[1], *x.stride()[1:]))

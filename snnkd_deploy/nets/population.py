@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, CubaParams
+from snnkd_deploy.arithmetic.exact import exact_dtype
 from snnkd_deploy.chips.spec import ChipSpec, IntGrid
 from snnkd_deploy.errors import TrainingError
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
@@ -57,10 +58,12 @@ class Population(nn.Module):
     # -- float ------------------------------------------------------------------------------------
 
     def drive(self, arriving: list[Tensor], steps: int) -> Tensor:
-        """Synaptic sums plus bias, (T, B, *shape): real units in float mode, integers in chip mode."""
+        """Synaptic sums plus bias: real units in float mode, integers in chip mode.
+
+        (T, B, *shape), or (1, B, *shape) for the encoder's constant current.
+        """
         if self.host_levels:
-            current = self._host_current(arriving[0])
-            return current.unsqueeze(0).expand(steps, *current.shape)
+            return self._host_current(arriving[0]).unsqueeze(0)
         total: Tensor | None = None
         for x, synapse in zip(arriving, self.synapses, strict=True):
             assert isinstance(synapse, Synapse)
@@ -75,10 +78,10 @@ class Population(nn.Module):
             total = total + self._broadcast(self.bias if self.mode == "float" else self.bias_mantissa())
         return total.reshape(steps, -1, *total.shape[1:])
 
-    def spikes(self, drive: Tensor) -> Tensor:
-        """Run the neurons, (T, B, *shape) -> (T, B, *shape) in 0/1."""
+    def spikes(self, drive: Tensor, steps: int) -> Tensor:
+        """Run the neurons for T steps: spikes (T, B, *shape) in 0/1."""
         assert self.lif is not None
-        return lif_over_time(drive, self.lif, self.chip_neuron() if self.mode == "chip" else None)
+        return lif_over_time(drive, self.lif, self.chip_neuron() if self.mode == "chip" else None, steps)
 
     def _broadcast(self, per_channel: Tensor) -> Tensor:
         return per_channel.view(-1, *[1] * (len(self.shape) - 1))
@@ -127,11 +130,16 @@ class Population(nn.Module):
             out = synapse(pixels / self.host_levels)
             return out if self.bias is None else out + self._broadcast(self.bias)
         host_scale = float(self.host_scale)
-        total = synapse.apply_weight(pixels, synapse.weight_int(host_scale, HOST_WEIGHTS))
-        if self.bias is not None:
-            total = total + self._broadcast(self.host_bias())
+        weight = synapse.weight_int(host_scale, HOST_WEIGHTS)
+        bias = self.host_bias() if self.bias is not None else None
+        bound = float(weight.detach().abs().flatten(1).sum(1).max()) * self.host_levels + 2.0**self.shift
+        bound += float(bias.detach().abs().max()) if bias is not None else 0.0
+        dtype = exact_dtype(bound)
+        total = synapse.apply_weight(pixels.to(dtype), weight.to(dtype))
+        if bias is not None:
+            total = total + self._broadcast(bias.to(dtype))
         grid = self.grids.bias.mantissa
-        return shift_right_round_ste(total, self.shift).clamp(grid.lo, grid.hi)
+        return shift_right_round_ste(total, self.shift).clamp(grid.lo, grid.hi).to(torch.float32)
 
     def host_bias(self) -> Tensor:
         """Accumulator bias of the encoder, straight-through integers per channel."""

@@ -75,7 +75,7 @@ class Student(nn.Module):
         outputs: dict[str, Tensor] = {"input": x.to(torch.float32)}
         for population in self.hidden:
             drive = population.drive([outputs[s] for s in population.sources], self.steps)
-            outputs[population.name] = population.spikes(drive)
+            outputs[population.name] = population.spikes(drive, self.steps)
         readout = self.readout
         sums = readout.drive([outputs[s] for s in readout.sources], self.steps)
         logits = sums if self.mode == "float" else sums / readout.scale_value

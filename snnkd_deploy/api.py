@@ -1,0 +1,96 @@
+"""The library in a few functions: load, lower, run, compare, fit, count, estimate.
+
+    import snnkd_deploy as sd
+    model = sd.load_model("model.nir")
+    trace = sd.run(model, x, backend="exact")
+    print(sd.compare(trace, sd.run(model, x, backend="lava")).identical)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from snnkd_deploy.backends.base import Inputs
+from snnkd_deploy.backends.inputs import make_inputs
+from snnkd_deploy.backends.registry import usable_backend
+from snnkd_deploy.backends.trace import Record, Trace
+from snnkd_deploy.chips import ChipSpec, load_chip
+from snnkd_deploy.errors import BackendError
+from snnkd_deploy.evaluate import OpCounts, count_ops, estimate_energy, estimate_latency, fit
+from snnkd_deploy.evaluate.parity import ParityReport, compare_traces
+from snnkd_deploy.graph.load import load_model
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.lower import lower
+
+__all__ = [
+    "Model",
+    "OpCounts",
+    "ParityReport",
+    "Record",
+    "Trace",
+    "compare",
+    "count_ops",
+    "estimate_energy",
+    "estimate_latency",
+    "fit",
+    "load_chip",
+    "load_model",
+    "lower",
+    "run",
+]
+
+
+def run(
+    model: Model | str | Path,
+    x: np.ndarray | Tensor | Inputs,
+    *,
+    backend: str = "exact",
+    steps: int | None = None,
+    states: bool = False,
+) -> Trace:
+    """Run a model on a batch from zero state.
+
+    x: (T, B, ...) in the model's encoding, or a constant (1, B, ...) with `steps`. Raises DataError for an
+    input that does not fit, BackendError with everything the backend cannot do of this model.
+    """
+    if not isinstance(model, Model):
+        model = load_model(model)
+    inputs = x if isinstance(x, Inputs) else make_inputs(x, model, steps)
+    chosen = usable_backend(backend)
+    problems = chosen.check(model)
+    if problems:
+        raise BackendError.from_problems(problems)
+    trace = chosen.run(model, inputs, Record(states=states))
+    trace.meta |= {"backend": backend, "model": model.sha256, "steps": inputs.steps, "samples": inputs.samples}
+    return trace
+
+
+def compare(expected: Trace | str | Path, got: Trace | str | Path, *, order: list[str] | None = None) -> ParityReport:
+    """Every spike of two traces (or trace files), and the first place where they differ."""
+
+    def as_trace(item: Trace | str | Path) -> Trace:
+        return item if isinstance(item, Trace) else Trace.load(item)
+
+    return compare_traces(as_trace(expected), as_trace(got), order)
+
+
+def chip_of(chip: str | Path | ChipSpec) -> ChipSpec:
+    """A chip by id or file, or as it is."""
+    return chip if isinstance(chip, ChipSpec) else load_chip(chip)
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Plain facts of a model, for `--json` and logs."""
+    return {
+        "path": model.path,
+        "sha256": model.sha256,
+        "chip": None if model.profile.chip is None else model.profile.chip.id,
+        "encoding": model.profile.encoding.kind,
+        "steps": model.profile.steps,
+        "input": list(model.shapes[model.input_name]),
+        "layers": {name: list(model.shapes[name]) for name in model.spiking},
+    }

@@ -1,0 +1,418 @@
+"""The command `snnkd`: one verb, one function. Errors go to stderr as one message, exit code 0 means success."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from snnkd_deploy import __version__
+from snnkd_deploy.errors import SnnkdError, UsageError
+from snnkd_deploy.progress import set_quiet
+
+# Verbs import what they need when they run: `snnkd chips` must not wait for torch.
+Result = dict[str, Any] | None
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our error format and nearest-name suggestions."""
+
+    def error(self, message: str) -> NoReturn:
+        remedy = f"{self.prog} --help"
+        words = message.replace("'", " ").replace(",", " ").split()
+        known = [option for action in self._actions for option in action.option_strings]
+        verbs = [name for action in self._actions if isinstance(action.choices, dict) for name in action.choices]
+        for word in words:
+            near = difflib.get_close_matches(word, known if word.startswith("-") else verbs, n=1)
+            if near and near[0] != word:
+                remedy = f"did you mean {near[0]}? {remedy}"
+                break
+        if "invalid choice" in message and verbs:
+            message = message.split("(choose")[0].strip().replace("argument verb: invalid choice:", "unknown verb")
+        raise UsageError(message, remedy=remedy)
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    group.add_argument("--quiet", action="store_true", help="no progress output")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return common
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; also what the docs and the shell completion are made from."""
+    parser = _Parser(prog="snnkd", description="From a trained ANN to a spiking network on a neuromorphic chip.")
+    parser.add_argument("--version", action="version", version=f"snnkd_deploy {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
+    common = _common()
+
+    def verb(name: str, function: Callable[[argparse.Namespace], Result], text: str, example: str) -> Any:
+        sub = verbs.add_parser(
+            name,
+            parents=[common],
+            help=text,
+            description=text,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(function=function)
+        return sub
+
+    p = verb("demo", demo, "The whole pipeline on the embedded digits for Loihi 2, in minutes.", "snnkd demo --out runs/demo")
+    p.add_argument("--out", type=Path, default=Path("runs/demo"), help="run directory (default: %(default)s)")
+
+    p = verb(
+        "run",
+        run,
+        "The whole pipeline of a recipe. A second call resumes and skips what is up to date.",
+        "snnkd run examples/fashion_mnist.toml student.width=0.75 --out runs/fashion",
+    )
+    p.add_argument("recipe", type=Path, metavar="RECIPE.toml")
+    p.add_argument("overrides", nargs="*", metavar="key=value", help="change a recipe key, e.g. seed=1")
+    p.add_argument("--out", type=Path, help="run directory (default: runs/<recipe name>)")
+    p.add_argument("--data", type=Path, help="folder that holds the data sets (default: $SNNKD_DATA, then a cache)")
+
+    for name in ("teacher", "distill", "export", "validate", "evaluate", "report"):
+        p = verb(name, one_stage, f"Stage '{name}' of a run directory.", f"snnkd {name} runs/demo")
+        p.add_argument("folder", type=Path, metavar="DIR")
+        p.add_argument("--data", type=Path, help="folder that holds the data sets")
+
+    p = verb(
+        "simulate",
+        simulate,
+        "Run a model (.nir or .net) on a backend and write the trace.",
+        "snnkd simulate runs/demo/model.nir --backend exact --input X.npz -o TRACE.npz --state",
+    )
+    p.add_argument("model", type=Path, metavar="MODEL")
+    p.add_argument("--backend", default="exact", help="see `snnkd backends` (default: %(default)s)")
+    p.add_argument("--input", type=Path, required=True, metavar="X.npz", help="x (T, B, ...) and optional T, y")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="TRACE.npz")
+    p.add_argument("--state", action="store_true", help="record u and v after each step as well")
+    _foreign(p)
+
+    p = verb(
+        "compare",
+        compare,
+        "Two traces, or one model on several backends: agreement per layer and the first divergence.",
+        "snnkd compare MODEL.nir --backends exact,lava --input X.npz",
+    )
+    p.add_argument("a", type=Path, metavar="A", help="a trace, or a model with --backends")
+    p.add_argument("b", type=Path, metavar="B", nargs="?", help="the other trace")
+    p.add_argument("--backends", help="comma-separated; the first is the reference")
+    p.add_argument("--input", type=Path, metavar="X.npz")
+    _foreign(p)
+
+    p = verb(
+        "lower",
+        lower,
+        "A foreign NIR graph onto a chip's grid.",
+        "snnkd lower foreign.nir --chip loihi2 --dt 1e-4 --reset zero -o model.nir",
+    )
+    p.add_argument("model", type=Path, metavar="IN.nir")
+    p.add_argument("--chip", required=True)
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.nir")
+    p.add_argument("--calibrate", type=Path, metavar="X.npz", help="inputs to measure the deviation on")
+    _foreign(p)
+
+    p = verb("convert", convert, "Between .nir, .net and .onnx, by suffix.", "snnkd convert model.nir model.net")
+    p.add_argument("source", type=Path, metavar="IN")
+    p.add_argument("target", type=Path, metavar="OUT")
+    _foreign(p)
+
+    p = verb("fit", fit, "Does it fit, what is used, what is violated, what to try.", "snnkd fit model.nir --chip all")
+    p.add_argument("model", type=Path, metavar="MODEL")
+    p.add_argument("--chip", required=True, help="a chip, a chip file, or 'all'")
+    _foreign(p)
+
+    p = verb(
+        "energy",
+        energy,
+        "Operations, latency and energy of a recorded trace.",
+        "snnkd energy model.nir --chip loihi1 --trace TRACE.npz",
+    )
+    p.add_argument("model", type=Path, metavar="MODEL")
+    p.add_argument("--chip", required=True)
+    p.add_argument("--trace", type=Path, required=True, metavar="T.npz")
+    p.add_argument("--input", type=Path, metavar="X.npz", help="the input events, where the encoding has any")
+    _foreign(p)
+
+    p = verb("chips", chips, "The chips that are known, or every number of one with its source.", "snnkd chips loihi2")
+    p.add_argument("name", nargs="?", metavar="C", help="a chip or a chip file")
+    verb("backends", backends, "What can run a model here, and how to get the rest.", "snnkd backends")
+    verb("doctor", doctor, "What is usable on this machine and what to do about the rest.", "snnkd doctor")
+    return parser
+
+
+def _foreign(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dt", type=float, metavar="S", help="timestep in seconds, for a .nir without a profile")
+    parser.add_argument("--reset", choices=("zero", "subtract"), help="reset kind, for a .nir without a profile")
+
+
+# -- verbs ----------------------------------------------------------------------------------------------
+
+
+def demo(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.demo import demo_recipe
+    from snnkd_deploy.pipeline import Run
+
+    return _finish(Run(args.out, demo_recipe(), command=_command(), skip_missing_backends=True))
+
+
+def run(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.pipeline import Run
+    from snnkd_deploy.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    out = args.out or Path("runs") / recipe.name
+    return _finish(Run(out, recipe, data_root=args.data, command=_command()))
+
+
+def _finish(pipeline: Any) -> Result:
+    from snnkd_deploy.report import Report
+    from snnkd_deploy.report.table import render_table
+
+    pipeline.run_stages()
+    text = (pipeline.folder / "report.json").read_text("utf-8")
+    _show(render_table(Report.from_json(text)))
+    _show(f"report: {(pipeline.folder / 'report.html').resolve()}")
+    return json.loads(text)
+
+
+def one_stage(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.pipeline import Run
+
+    facts = Run.open(args.folder, data_root=args.data).stage(args.verb)
+    _show(f"{args.verb}: done")
+    return {"stage": args.verb, "facts": facts}
+
+
+def simulate(args: argparse.Namespace) -> Result:
+    from snnkd_deploy import api
+    from snnkd_deploy.backends.inputs import load_inputs
+
+    model = api.load_model(args.model, dt_s=args.dt, reset=args.reset)
+    inputs, labels = load_inputs(args.input, model)
+    trace = api.run(model, inputs, backend=args.backend, states=args.state)
+    if inputs.x.shape[0] == inputs.steps:
+        trace.meta["input_spikes"] = float((inputs.x != 0).sum())
+    trace.save(args.output)
+    rates = {name: float(s.double().mean()) for name, s in trace.spikes.items()}
+    found: dict[str, Any] = {"trace": str(args.output), "backend": args.backend, "rates": rates, **trace.meta}
+    _show(f"{args.backend}: {inputs.samples} samples x {inputs.steps} steps -> {args.output}")
+    for name, rate in rates.items():
+        _show(f"  {name:<16} rate {100 * rate:.2f} %")
+    if labels is not None:
+        found["accuracy"] = float((trace.predictions == labels).double().mean())
+        _show(f"accuracy {100 * found['accuracy']:.2f} %")
+    return found
+
+
+def compare(args: argparse.Namespace) -> Result:
+    from snnkd_deploy import api
+    from snnkd_deploy.backends.inputs import load_inputs
+
+    if args.backends:
+        names = [name for name in args.backends.split(",") if name]
+        if len(names) < 2 or args.input is None:
+            raise UsageError("comparing backends needs at least two of them and --input X.npz")
+        model = api.load_model(args.a, dt_s=args.dt, reset=args.reset)
+        inputs, _ = load_inputs(args.input, model)
+        traces = [api.run(model, inputs, backend=name) for name in names]
+        reports = {
+            name: api.compare(traces[0], t, order=model.spiking) for name, t in zip(names[1:], traces[1:], strict=True)
+        }
+    elif args.b is not None:
+        reports = {str(args.b): api.compare(args.a, args.b)}
+    else:
+        raise UsageError("give two traces, or a model with --backends a,b --input X.npz")
+    for name, report in reports.items():
+        _show(f"{name}: {report.mismatches} of {report.spikes_compared:,} spikes differ over {report.samples} samples")
+        for layer in report.layers:
+            _show(f"  {layer.layer:<16} {layer.mismatches} of {layer.compared:,}")
+        if report.first_divergence is not None:
+            _show(f"  first divergence: {report.first_divergence}")
+        for note in report.notes:
+            _show(f"  {note}")
+    found = {name: report.to_dict() for name, report in reports.items()}
+    return {"identical": all(r.identical for r in reports.values()), "comparisons": found}
+
+
+def lower(args: argparse.Namespace) -> Result:
+    from snnkd_deploy import api
+    from snnkd_deploy.graph.load import save_model
+    from snnkd_deploy.lower import lower_file
+
+    model, report = lower_file(
+        args.model, api.load_chip(args.chip), dt_s=args.dt, reset=args.reset, calibrate=args.calibrate
+    )
+    save_model(model, args.output)
+    _show(report.render())
+    return {"output": str(args.output), "model": api.describe(model), "lowering": report.to_dict()}
+
+
+def convert(args: argparse.Namespace) -> Result:
+    from snnkd_deploy import api
+    from snnkd_deploy.graph.load import save_model
+
+    model = api.load_model(args.source, dt_s=args.dt, reset=args.reset)
+    save_model(model, args.target)
+    _show(f"{args.source} -> {args.target}")
+    return {"source": str(args.source), "target": str(args.target), "model": api.describe(model)}
+
+
+def fit(args: argparse.Namespace) -> Result:
+    from snnkd_deploy import api
+    from snnkd_deploy.chips import list_chips
+
+    model = api.load_model(args.model, dt_s=args.dt, reset=args.reset)
+    names = list_chips() if args.chip == "all" else [args.chip]
+    found = {}
+    for name in names:
+        report = api.fit(model, api.load_chip(name))
+        found[name] = report.to_dict()
+        _show(f"{name}: {'fits' if report.fits else 'does not fit'}, {report.cores} cores on {report.chips} chip(s)")
+        for violation in report.violations:
+            _show(f"  {violation}")
+    return {"model": str(args.model), "fit": found}
+
+
+def energy(args: argparse.Namespace) -> Result:
+    from snnkd_deploy import api
+    from snnkd_deploy.backends.inputs import load_inputs
+    from snnkd_deploy.backends.trace import Trace
+
+    model = api.load_model(args.model, dt_s=args.dt, reset=args.reset)
+    chip = api.load_chip(args.chip)
+    inputs = load_inputs(args.input, model)[0] if args.input is not None else None
+    counts = api.count_ops(model, Trace.load(args.trace), inputs)
+    mapping = api.fit(model, chip, counts=counts)
+    latency = api.estimate_latency(counts, chip, mapping)
+    estimate = api.estimate_energy(counts, chip, mapping, latency)
+    _show(estimate.render())
+    return {
+        "chip": chip.id,
+        "layers": [layer.to_dict() for layer in counts.layers],
+        "totals": counts.totals.to_dict(),
+        "fit": mapping.to_dict(),
+        "latency_s": latency.to_dict(),
+        "energy_j": estimate.to_dict(),
+    }
+
+
+def chips(args: argparse.Namespace) -> Result:
+    from rich.table import Table
+
+    from snnkd_deploy.chips import list_chips, load_chip
+
+    if args.name:
+        chip = load_chip(args.name)
+        table = Table("quantity", "value", "range", "unit", "kind", "source", title=f"{chip.name} ({chip.path})")
+        for section in ("limits", "energy", "power", "time"):
+            quantities = chip.energy.prices if section == "energy" else getattr(chip, section)
+            for name, q in quantities.items():
+                bounds = "" if q.low is None and q.high is None else f"{q.lo:g}..{q.hi:g}"
+                value = "unknown" if q.value is None else f"{q.value:g}"
+                table.add_row(f"{section}.{name}", value, bounds, q.unit, q.kind, q.source)
+        _show(table)
+        _show(f"arithmetic: {chip.neuron.model_dump()}")
+        return chip.model_dump(mode="json")
+    table = Table("chip", "name", "neuron", "prices")
+    found = {}
+    for name in list_chips():
+        chip = load_chip(name)
+        table.add_row(name, chip.name, chip.neuron.family, chip.energy.scope)
+        found[name] = {"name": chip.name, "family": chip.neuron.family, "scope": chip.energy.scope, "path": chip.path}
+    _show(table)
+    return {"chips": found}
+
+
+def backends(args: argparse.Namespace) -> Result:
+    from rich.table import Table
+
+    from snnkd_deploy.backends.registry import backend_names, get_backend
+
+    table = Table("backend", "usable", "version", "how to get it")
+    found = {}
+    for name in backend_names():
+        state = get_backend(name).availability()
+        table.add_row(name, "yes" if state.usable else "no", state.version, state.install if not state.usable else "")
+        found[name] = vars(state)
+    _show(table)
+    return {"backends": found}
+
+
+def doctor(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.doctor import examine
+
+    found = examine()
+    _show(found.render())
+    return found.to_dict()
+
+
+# -- frame ----------------------------------------------------------------------------------------------
+
+_as_json = False
+
+
+def _show(item: Any) -> None:
+    """Something for people, on stdout; silent under --json."""
+    if _as_json:
+        return
+    if isinstance(item, str):
+        print(item)
+        return
+    from rich.console import Console
+
+    # Without a terminal rich would fold tables at 80 columns.
+    Console(width=None if sys.stdout.isatty() else 140).print(item)
+
+
+def _command() -> str:
+    return shlex.join(["snnkd", *sys.argv[1:]])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit code: 0 success, 1 failure, 2 wrong use, 130 interrupted."""
+    global _as_json
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        parser = build_parser()
+        args = parser.parse_args(words)
+        if args.verb is None:
+            parser.print_help()
+            return 2
+        _as_json = args.json
+        set_quiet(args.quiet or args.json)
+        if args.verb in ("demo", "run", "teacher", "distill"):
+            from snnkd_deploy.memory import keep_big_blocks
+
+            keep_big_blocks()
+        result = args.function(args)
+        if args.json:
+            print(json.dumps(result, indent=1, default=str))
+        return 0
+    except SnnkdError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `snnkd chips | head`: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
