@@ -26,12 +26,11 @@ _DAMAGE = (
 def read_npz(path: Path, required: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     """Every array of the file by name. `DataError` if it is damaged, holds objects, or lacks a `required` name."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError("a single array, not an .npz archive", where=str(path))
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError("a single array, not an .npz archive", where=str(path))
+        with archive:
             arrays = {name: archive[name] for name in archive.files}
-    except AttributeError as error:  # np.load gave an array: no context manager
-        raise DataError("a single array, not an .npz archive", where=str(path)) from error
     except _DAMAGE as error:
         raise DataError(f"damaged or unreadable .npz: {error}", where=str(path)) from error
     missing = [name for name in required if name not in arrays]
