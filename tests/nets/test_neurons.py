@@ -1,0 +1,119 @@
+"""The trainable neuron against the reference vectors of both papers, and its gradient against autograd."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from snnkd_deploy.nets.neurons import Lif, compile_neurons, lif_over_time
+from snnkd_deploy.nets.surrogate import sigmoid4, triangle
+
+VECTORS = Path(__file__).parents[1] / "distill" / "distillation_vectors.npz"
+CASES = {
+    "seal_cifar": Lif(0.5, 1.0, sigmoid4, fires=">="),
+    "seal_imagenet": Lif(0.2, 1.0, sigmoid4, fires=">="),
+    "ckdsnn": Lif(0.5, 1.0, triangle, fires=">"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_reference_vectors(name, dtype):
+    with np.load(VECTORS) as z:
+        x = torch.tensor(z["lif/in_x"], dtype=dtype, requires_grad=True)
+        gout = torch.tensor(z["lif/in_gout"], dtype=dtype)
+        spikes, grad = z[f"lif/{name}_spikes"], z[f"lif/{name}_grad_x"]
+    out = lif_over_time(x, CASES[name])
+    assert np.array_equal(out.detach().numpy(), spikes)
+    (out * gout).sum().backward()
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-5
+    np.testing.assert_allclose(x.grad.numpy(), grad, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("table", "function"), [("sigmoid4", sigmoid4), ("triangle1", triangle)])
+def test_surrogate_tables(table, function):
+    with np.load(VECTORS) as z:
+        x, expected = torch.tensor(z["lif/surrogate_x"]), z[f"lif/surrogate_{table}"]
+    np.testing.assert_allclose(function(x).numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+def _unrolled(x, lif):
+    """The same neuron step by step, with the surrogate put in by hand: the gradient that autograd derives."""
+
+    class Fire(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, v):
+            ctx.save_for_backward(v)
+            return (v > lif.threshold).to(v.dtype)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * lif.surrogate(ctx.saved_tensors[0] - lif.threshold)
+
+    v = u = torch.zeros_like(x[0])
+    spikes = []
+    for t in range(x.shape[0]):
+        u = lif.leak_u * u + x[t]
+        v = lif.leak_v * v + u
+        s = Fire.apply(v)
+        v = v * (1 - s)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+@pytest.mark.parametrize("leak_u", [0.0, 0.7])
+def test_gradient_equals_autograd(leak_u):
+    lif = Lif(0.6, 0.8, sigmoid4, leak_u=leak_u)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(7, 3, 4, dtype=torch.float64, generator=generator)
+    gout = torch.randn(7, 3, 4, dtype=torch.float64, generator=generator)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    (lif_over_time(a, lif) * gout).sum().backward()
+    (_unrolled(b, lif) * gout).sum().backward()
+    assert torch.equal(lif_over_time(x, lif), _unrolled(x, lif))
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_constant_drive_equals_its_repetition():
+    lif = Lif(0.5, 1.0, sigmoid4)
+    x = torch.randn(1, 4, 2, 3, 3)
+    a, b = x.clone().requires_grad_(), x.expand(5, -1, -1, -1, -1).clone().requires_grad_()
+    out_a, out_b = lif_over_time(a, lif, steps=5), lif_over_time(b, lif)
+    assert torch.equal(out_a, out_b)
+    weights = torch.randn_like(out_a)
+    (out_a * weights).sum().backward()
+    (out_b * weights).sum().backward()
+    torch.testing.assert_close(a.grad, b.grad.sum(0, keepdim=True))
+
+
+def test_channels_last_drive_gives_the_same():
+    lif = Lif(0.5, 1.0, sigmoid4)
+    x = torch.randn(2 * 3, 4, 5, 5)
+    last = x.to(memory_format=torch.channels_last)
+    a, b = x.clone().requires_grad_(), last.clone(memory_format=torch.preserve_format).requires_grad_()
+    out_a, out_b = lif_over_time(a.reshape(2, 3, 4, 5, 5), lif), lif_over_time(b.reshape(2, 3, 4, 5, 5), lif)
+    assert torch.equal(out_a, out_b)
+    weights = torch.randn(2, 3, 4, 5, 5)
+    (out_a * weights).sum().backward()
+    (out_b * weights).sum().backward()
+    torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.slow
+def test_compiled_neurons_give_the_same_bits():
+    lif = Lif(0.5, 1.0, sigmoid4)
+    x = torch.randn(4, 64, 8, 7, 7)
+    gout = torch.randn_like(x)
+    results = []
+    for enable in (False, True):
+        problem = compile_neurons(enable)
+        if problem:
+            pytest.skip(f"torch.compile is not usable here: {problem}")
+        a = x.clone().requires_grad_()
+        out = lif_over_time(a, lif)
+        (out * gout).sum().backward()
+        results.append((out.detach(), a.grad))
+    compile_neurons(False)
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-6, atol=1e-6)
