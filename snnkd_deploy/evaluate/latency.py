@@ -1,0 +1,249 @@
+"""Time of one sample on a chip: barrier plus the slowest core. A compute-bound lower limit; I/O is not in it.
+
+    t_step = barrier(tiles) + max over cores of max(neurons + updates + spikes out, messages in + SOPs)
+    t      = T t_step + (L - 1) t_step           the last factor fills the pipeline of L layers
+
+Work is spread evenly over a layer's cores and over the steps, so a burst takes longer than this says.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from snnkd_deploy.chips.load import load_chip
+from snnkd_deploy.chips.spec import ChipSpec, Kind, Quantity
+from snnkd_deploy.chips.units import si_range
+from snnkd_deploy.errors import UsageError
+from snnkd_deploy.evaluate.counts import LayerCounts, OpCounts
+from snnkd_deploy.evaluate.mapping.report import FitReport
+from snnkd_deploy.evaluate.terms import weakest
+
+EXCLUDES = (
+    "host input and output",
+    "flight time of spikes between cores",
+    "bursts: work is spread evenly over steps",
+)
+Times = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class LatencyEstimate:
+    """Seconds of one sample; None where the chip's times are unknown. `excludes` says what is missing.
+
+    `proxy` holds another chip's times for the same work, labelled with its id; it is never this chip's.
+    """
+
+    chip: str
+    low: float | None = None
+    mid: float | None = None
+    high: float | None = None
+    excludes: tuple[str, ...] = ()
+    step_s: Times | None = None
+    steps: int = 0
+    real_time: bool = False
+    kind: Kind = "unknown"
+    source: str = ""
+    note: str = ""
+    proxy: LatencyEstimate | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report's `latency_s`."""
+        note = self.note
+        if self.proxy is not None and self.proxy.mid is not None:
+            note += f" With {self.proxy.chip}'s times, a proxy: {self.proxy.low:.2g} to {self.proxy.high:.2g} s."
+        return {
+            "low": self.low,
+            "mid": self.mid,
+            "high": self.high,
+            "excludes": list(self.excludes),
+            "kind": self.kind,
+            "source": self.source,
+            "note": note.strip(),
+        }
+
+
+def estimate_latency(
+    counts: OpCounts,
+    chip: ChipSpec | str,
+    *,
+    fit: FitReport | None = None,
+    dt_s: float | None = None,
+) -> LatencyEstimate:
+    """Time of one sample. With `dt_s` the chip runs in real time: a step lasts at least that long.
+
+    Cores come from `fit`; without one, each layer takes as few as its neurons need.
+    """
+    spec = load_chip(chip) if isinstance(chip, str) else chip
+    if dt_s is not None and not dt_s > 0:
+        raise UsageError("a timestep must be positive", where="dt_s", have=dt_s)
+    lists = [times for times in (_published(spec), _fitted(spec)) if times is not None]
+    if not lists:
+        return _unknown(spec, counts, fit, dt_s)
+    cores, tiles = _cores(counts, spec, fit)
+    steps = [[_step(counts, t, cores, tiles, i) for i in range(3)] for t in lists]
+    step: Times = (min(s[0] for s in steps), steps[-1][1], max(s[2] for s in steps))
+    if dt_s is not None:
+        step = (max(dt_s, step[0]), max(dt_s, step[1]), max(dt_s, step[2]))
+    total = counts.steps + _depth(counts) - 1
+    return LatencyEstimate(
+        chip=spec.id,
+        low=total * step[0],
+        mid=total * step[1],
+        high=total * step[2],
+        excludes=EXCLUDES,
+        step_s=step,
+        steps=total,
+        real_time=dt_s is not None,
+        kind=weakest([t.kind for t in lists]),
+        source="; ".join(dict.fromkeys(s for t in lists for s in t.sources)),
+        note=f"Compute-bound lower limit: {total} steps, {total - counts.steps} of them fill the pipeline.",
+    )
+
+
+@dataclass(frozen=True)
+class _PriceList:
+    """Times in seconds at three corners, by what they are per."""
+
+    access: Times
+    active: Times
+    idle: Times
+    spike: Times
+    out: Times
+    arrive: Times
+    sop: Times
+    sop_conv: Times
+    barrier: dict[int, Times]  # by number of tiles
+    kind: Kind
+    sources: tuple[str, ...]
+
+
+_ZERO: Times = (0.0, 0.0, 0.0)
+
+
+def _times(chip: ChipSpec, keys: dict[str, str]) -> tuple[dict[str, Times], list[Quantity]] | None:
+    """Times by role, or None where one is missing or unknown."""
+    found: dict[str, Times] = {}
+    used: list[Quantity] = []
+    for role, key in keys.items():
+        quantity = chip.time.get(key)
+        if quantity is None or not quantity.known:
+            return None
+        found[role] = si_range(quantity, "time", f"{chip.id} [time.{key}]")
+        used.append(quantity)
+    return found, used
+
+
+def _published(chip: ChipSpec) -> _PriceList | None:
+    keys = {"sop": "synop", "active": "neuron_active", "idle": "neuron_inactive", "barrier": "barrier"}
+    found = _times(chip, keys)
+    if found is None:
+        return None
+    t, used = found
+    return _PriceList(
+        access=_ZERO,
+        active=t["active"],
+        idle=t["idle"],
+        spike=_ZERO,
+        out=_ZERO,
+        arrive=_ZERO,
+        sop=t["sop"],
+        sop_conv=t["sop"],
+        barrier={1: t["barrier"]},
+        kind=weakest([q.kind for q in used]),
+        sources=tuple(q.source for q in used),
+    )
+
+
+def _fitted(chip: ChipSpec) -> _PriceList | None:
+    keys = {
+        "access": "neuron_access_fit",
+        "active": "neuron_update_fit",
+        "spike": "neuron_spike_fit",
+        "out": "axon_out_fit",
+        "arrive": "axon_in_fit",
+        "sop": "synop_dense_fit",
+        "sop_conv": "synop_conv_fit",
+    }
+    found = _times(chip, keys)
+    prefix, suffix = "barrier_fit_", "_tiles"
+    barrier = {
+        int(key.removeprefix(prefix).removesuffix(suffix)): si_range(q, "time", f"{chip.id} [time.{key}]")
+        for key, q in chip.time.items()
+        if key.startswith(prefix) and q.known
+    }
+    if found is None or not barrier:
+        return None
+    t, used = found
+    return _PriceList(
+        idle=_ZERO,
+        barrier=barrier,
+        kind=weakest([q.kind for q in used]),
+        sources=tuple(q.source for q in used),
+        **t,
+    )
+
+
+def _barrier(times: dict[int, Times], tiles: int, corner: int) -> float:
+    """Between the published numbers of tiles the barrier grows with their logarithm; outside it is flat."""
+    known = sorted(times)
+    return float(np.interp(math.log2(max(tiles, 1)), [math.log2(k) for k in known], [times[k][corner] for k in known]))
+
+
+def _step(counts: OpCounts, t: _PriceList, cores: dict[str, int], tiles: int, corner: int) -> float:
+    slowest = max((_core(layer, counts.steps, t, cores[layer.name], corner) for layer in counts.layers), default=0.0)
+    return _barrier(t.barrier, tiles, corner) + slowest
+
+
+def _core(layer: LayerCounts, steps: int, t: _PriceList, cores: int, corner: int) -> float:
+    """Seconds that one of a layer's cores works in an average step."""
+    share = 1 / (cores * steps)
+    messages = layer.messages if layer.messages is not None else layer.spikes_per_sample
+    arriving = layer.messages_in if layer.messages_in is not None else layer.spikes_in * cores
+    generate = (
+        layer.updates * t.access[corner]
+        + layer.updates_active * t.active[corner]
+        + layer.updates_idle * t.idle[corner]
+        + layer.spikes_per_sample * t.spike[corner]
+        + messages * t.out[corner]
+    )
+    conv = layer.sop_conv
+    process = arriving * t.arrive[corner] + (layer.sop_event - conv) * t.sop[corner] + conv * t.sop_conv[corner]
+    return max(generate, process) * share
+
+
+def _cores(counts: OpCounts, chip: ChipSpec, fit: FitReport | None) -> tuple[dict[str, int], int]:
+    """Cores of every layer, and tiles in use."""
+    per_core = chip.limit("neurons_per_core") or math.inf
+    cores = {layer.name: max(1, math.ceil(layer.neurons / per_core)) for layer in counts.layers}
+    if fit is not None:
+        cores |= {name: n for name, n in fit.cores_by_layer.items() if n and name in cores}
+    total = fit.cores if fit is not None and fit.cores else sum(cores.values())
+    per_tile = (chip.limit("cores_per_chip") or 1) / (chip.limit("tiles_per_chip") or 1)
+    return cores, max(1, math.ceil(total / per_tile))
+
+
+def _depth(counts: OpCounts) -> int:
+    return counts.depth or max(1, len(counts.layers))
+
+
+def _unknown(chip: ChipSpec, counts: OpCounts, fit: FitReport | None, dt_s: float | None) -> LatencyEstimate:
+    """No times: None, or T x dt where real time is asked for, with a proxy where the chip file names one."""
+    unknown = sorted(key for key, q in chip.time.items() if not q.known)
+    proxy = estimate_latency(counts, chip.energy.proxy, fit=fit, dt_s=dt_s) if chip.energy.proxy else None
+    points = [
+        f"{k.replace('_', ' ')} {q.value:g} {q.unit} ({q.kind}; {q.source})" for k, q in chip.time.items() if q.known
+    ]
+    note = "No published times of single operations."
+    if points:
+        note += " Published: " + "; ".join(points) + "."
+    return LatencyEstimate(
+        chip=chip.id,
+        excludes=(*EXCLUDES, *(f"{key}: unknown" for key in unknown)),
+        steps=counts.steps + _depth(counts) - 1,
+        note=note,
+        proxy=proxy,
+    )

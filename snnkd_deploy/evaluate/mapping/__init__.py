@@ -1,0 +1,6 @@
+"""Does it fit, and where: layers cut into blocks, blocks on cores, cores on the mesh."""
+
+from snnkd_deploy.evaluate.mapping.greedy import constraints_for, fit
+from snnkd_deploy.evaluate.mapping.report import FitReport, Tile
+
+__all__ = ["FitReport", "Tile", "constraints_for", "fit"]

@@ -1,0 +1,123 @@
+"""The greedy mapper: each layer takes the coarsest cut whose blocks all fit a core; cores in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from snnkd_deploy.chips.load import load_chip
+from snnkd_deploy.chips.spec import ChipSpec
+from snnkd_deploy.errors import ChipError, Problem
+from snnkd_deploy.evaluate.mapping.constraints import Constraints
+from snnkd_deploy.evaluate.mapping.cuts import whole
+from snnkd_deploy.evaluate.mapping.loihi1 import Loihi1
+from snnkd_deploy.evaluate.mapping.loihi2 import Loihi2
+from snnkd_deploy.evaluate.mapping.placement import Mesh, Placement
+from snnkd_deploy.evaluate.mapping.report import FitReport, Tile
+from snnkd_deploy.evaluate.wiring import Wiring, wiring
+from snnkd_deploy.graph.model import Model
+
+_Make = Callable[[ChipSpec], Constraints]
+_BY_CHIP: dict[str, _Make] = {"loihi1": Loihi1, "loihi2": Loihi2}
+_BY_FAMILY: dict[str, _Make] = {"cuba_lif": Loihi2}
+
+
+def constraints_for(chip: ChipSpec) -> Constraints:
+    """The constraint set of a chip: by its id, else by its neuron family."""
+    made = _BY_CHIP.get(chip.id) or _BY_FAMILY.get(chip.neuron.family)
+    if made is None:
+        raise ChipError(
+            "no mapper for this kind of core",
+            where=chip.id,
+            remedy=f"chips with one: {', '.join(_BY_CHIP)}",
+        )
+    return made(chip)
+
+
+def fit(model: Model, chip: ChipSpec | str) -> FitReport:
+    """Place a model on a chip's cores; more chips where one is too small. Never raises for "too big".
+
+    Every violation is in the report with what is needed, what there is, and a remedy.
+    """
+    spec = load_chip(chip) if isinstance(chip, str) else chip
+    rules = constraints_for(spec)
+    wires = wiring(model)
+    tiles: list[Tile] = []
+    problems: list[Problem] = []
+    for layer in wires.layers:
+        found, violations = _cut(model, wires, layer, rules)
+        tiles += found
+        problems += violations
+    per_chip = int(spec.limit("cores_per_chip") or 0) or len(tiles)
+    placed = tuple(replace(t, core=i % per_chip, chip=i // per_chip) for i, t in enumerate(tiles))
+    chips = max((t.chip for t in placed), default=0) + 1
+    utilisation = {
+        key: max((t.need.get(key, 0.0) for t in placed), default=0.0) / limit for key, limit in rules.limits.items()
+    }
+    utilisation["cores"] = len(placed) / (per_chip * chips)
+    return FitReport(
+        chip=spec.id,
+        fits=not problems,
+        cores=len(placed),
+        chips=chips,
+        utilisation=utilisation,
+        violations=tuple(problems),
+        unchecked=rules.unchecked,
+        tiles=placed,
+        cores_available=per_chip,
+        binding={layer: _binding(layer, tiles, rules) for layer in wires.layers},
+        placement=Placement(model, wires, placed, rules.limits, mesh_of(spec)),
+        note="Greedy mapping; the vendor's compiler may use other cores.",
+    )
+
+
+def _cut(model: Model, wires: Wiring, layer: str, rules: Constraints) -> tuple[list[Tile], list[Problem]]:
+    """Tiles of the first cut that fits, else those of the finest one and what is over."""
+    best: list[Tile] = []
+    for cut in rules.cuts(model, wires, layer):
+        tiles = [Tile(layer, box, rules.need(model, wires, layer, box)) for box in cut]
+        if all(_fits(t, rules) for t in tiles):
+            return tiles, []
+        best = tiles
+    if not best:
+        best = [Tile(layer, whole(model.shapes[layer]), rules.need(model, wires, layer, whole(model.shapes[layer])))]
+    return best, _violations(layer, best, rules)
+
+
+def _fits(tile: Tile, rules: Constraints) -> bool:
+    return all(tile.need.get(key, 0.0) <= limit for key, limit in rules.limits.items())
+
+
+def _violations(layer: str, tiles: list[Tile], rules: Constraints) -> list[Problem]:
+    """One problem a resource: the least that a core needs, however finely the layer is cut."""
+    problems = []
+    for key, limit in rules.limits.items():
+        most = max(t.need.get(key, 0.0) for t in tiles)
+        if most > limit:
+            problems.append(
+                Problem(
+                    f"{key} of a core are exceeded even by the finest cut",
+                    where=layer,
+                    need=f"{most:g} {key}",
+                    have=f"{limit:g} ({rules.chip.id})",
+                    remedy=rules.remedies.get(key, "a smaller network"),
+                )
+            )
+    return problems
+
+
+def _binding(layer: str, tiles: list[Tile], rules: Constraints) -> str:
+    """The resource that is nearest to its limit on any core of a layer."""
+    shares = {
+        key: max(t.need.get(key, 0.0) for t in tiles if t.layer == layer) / limit for key, limit in rules.limits.items()
+    }
+    return max(shares, key=lambda key: shares[key]) if shares else ""
+
+
+def mesh_of(chip: ChipSpec) -> Mesh | None:
+    """The tile grid, where the chip file knows the number of tiles: twice as wide as high."""
+    tiles, cores = chip.limit("tiles_per_chip"), chip.limit("cores_per_chip")
+    if not tiles or not cores:
+        return None
+    rows = max(1, int((tiles / 2) ** 0.5))
+    return Mesh(columns=-(-int(tiles) // rows), rows=rows, cores_per_tile=max(1, int(cores // tiles)))
