@@ -62,16 +62,16 @@ class StageRow:
     samples: Figure | None
     note: str
     equal: bool | None = None  # a backend's accuracy against the student's on the same samples
+    partial: bool = False  # measured on fewer samples than the split has
 
     @property
     def verdict(self) -> str:
         """A backend's accuracy beside the student's on the same samples, in words."""
         if self.equal is None:
             return self.note
-        same = (
-            "equals the student on the same samples" if self.equal else "DIFFERS from the student on the same samples"
-        )
-        return f"{self.note}; {same}" if self.note else same
+        same = ("equals" if self.equal else "DIFFERS from") + " the student"
+        same += " on these samples" if self.partial else ""
+        return f"{self.note}: {same}" if self.note else same
 
     @property
     def accuracy_text(self) -> str:
@@ -116,6 +116,7 @@ def stages(report: Report) -> list[StageRow]:
                 accuracy=accuracy,
                 samples=Figure(path, samples, f"{samples:,}"),
                 note=_NOTES.get(key, ""),
+                partial=samples != report.dataset.samples,
                 equal=None if not backend or value is None or same is None else abs(value - same) < 1e-12,
             )
         )
@@ -151,7 +152,7 @@ def fit_fact(report: Report) -> Fact:
         return Fact("Fits the chip", ("not checked",))
     words.append("yes" if fit.fits else "no")
     if fit.cores is not None:
-        words += [": ", Figure(("fit", "cores"), fit.cores, f"{fit.cores:,}")]
+        words += [", on " if fit.fits else ": ", Figure(("fit", "cores"), fit.cores, f"{fit.cores:,}")]
         if fit.cores_available is not None:
             words += [" of ", Figure(("fit", "cores_available"), fit.cores_available, f"{fit.cores_available:,}")]
         words.append(" cores")
@@ -169,7 +170,11 @@ def energy_facts(report: Report) -> list[Fact]:
     found = [
         Fact(title, span(energy, ("energy_j",), "J"), note=energy.note)
         if energy.known
-        else Fact(title, ("unpriced: no published prices" if energy.unpriced else "not estimated",), note=energy.note)
+        else Fact(
+            title,
+            ("unpriced: no published prices for this chip" if energy.unpriced else "not estimated",),
+            note=energy.note,
+        )
     ]
     if energy.proxy is not None and energy.proxy.known:
         words = span(energy.proxy, ("energy_j", "proxy"), "J")

@@ -1,12 +1,266 @@
-"""The offline HTML page of a report."""
+"""The offline HTML page of a report: one file, no script, nothing loaded from anywhere.
+
+The template has no numbers of its own. Every figure is looked up in the plain `report.json` and printed as
+`<data value="..." data-at="/json/pointer">`, so each one can be traced, and a test traces them all.
+"""
 
 from __future__ import annotations
 
-import html
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from snnkd_deploy.report.schema import Report
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from snnkd_deploy.report import plots
+from snnkd_deploy.report.headline import (
+    TITLES,
+    Fact,
+    Figure,
+    Path,
+    energy_facts,
+    facts,
+    fit_fact,
+    latency_fact,
+    parity_facts,
+    plain,
+    span,
+    stages,
+)
+from snnkd_deploy.report.numbers import UNKNOWN, count, percent, seconds, significant
+from snnkd_deploy.report.plots import Plot
+from snnkd_deploy.report.schema import Interval, Report
+
+_FORMATS: dict[str, Callable[[Any], str]] = {
+    "count": count,
+    "percent": percent,
+    "seconds": seconds,
+    "whole": lambda value: f"{value:,}",
+    "three": lambda value: significant(value, 3),
+    "plain": str,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure of the page."""
+
+    title: str
+    plot: Plot
+    caption: str = ""
+
+    @property
+    def svg(self) -> Markup:
+        # Made by plots.style, which escapes what it takes from the report.
+        return Markup(self.plot.svg)
 
 
 def render_page(report: Report) -> str:
-    """The page as one string."""
-    return f"<!doctype html><meta charset=utf-8><title>report</title><pre>{html.escape(report.to_json())}</pre>"
+    """The page as one string. Parts that the report does not have are left out."""
+    numbers = _Numbers(json.loads(report.to_json()))
+    return _environment().get_template("template.html.j2").render(
+        report=report,
+        chip_name=report.chip_info.name if report.chip_info else report.chip,
+        title=report.name or report.dataset.name,
+        lede=_lede(report),
+        stages=stages(report),
+        badges=[*parity_facts(report), fit_fact(report)],
+        facts=facts(report)[max(1, len(report.parity)) :],
+        latency=latency_fact(report),
+        energy=energy_facts(report)[0],
+        titles=TITLES,
+        figures=_pictures(report),
+        learning=_learning(report),
+        totals=[(key, words) for key, words in _TOTALS if getattr(report.totals, key) is not None],
+        known_columns=_known_columns(report),
+        num=numbers.show,
+        words=numbers.words,
+        interval=numbers.interval,
+        heat=plots.heat_png,
+        image=plots.image_png,
+        unknown=UNKNOWN,
+    )  # fmt: skip
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """RFC 6901: names of layers and backends may hold any character."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+class _Numbers:
+    """Prints values of the report by their path."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+
+    def show(self, *parts: str | int | Sequence[str | int], as_: str = "count", missing: str = "–") -> Markup:
+        """The number at `path`; `missing`, marked as not known, where it is null."""
+        path = _flat(parts)
+        value: Any = self.document
+        for part in path:
+            value = value[part]
+        if value is None:
+            return Markup('<span class="none" title="{}">{}</span>').format(UNKNOWN, missing)
+        return self._data(path, value, _FORMATS[as_](value))
+
+    def words(self, words: Sequence[str | Figure]) -> Markup:
+        """Text with its figures marked."""
+        parts = [escape(w) if isinstance(w, str) else self._data(w.path, w.value, w.text) for w in words]
+        return Markup("").join(parts)
+
+    def interval(self, value: Interval, *parts: str | int | Sequence[str | int], base: str = "J") -> Markup:
+        """Both ends of an interval that stands at the path `parts`."""
+        if not value.known:
+            return Markup('<span class="none">unpriced</span>')
+        return self.words(span(value, _flat(parts), base))
+
+    @staticmethod
+    def _data(path: Path, value: float, text: str) -> Markup:
+        html = '<data value="{}" data-at="{}">{}</data>'
+        return Markup(html).format(json.dumps(value), pointer(path), text)
+
+
+def _flat(parts: Sequence[str | int | Sequence[str | int]]) -> Path:
+    """A path in pieces, as a template has it: `(["energy_j", "terms"], 0, "count")`."""
+    flat: list[str | int] = []
+    for part in parts:
+        if isinstance(part, str | int):
+            flat.append(part)
+        else:
+            flat += part
+    return tuple(flat)
+
+
+def _lede(report: Report) -> list[str]:
+    """What was made from what, in phrases."""
+    networks, encoding = report.networks, report.encoding
+    method = report.method.title or " + ".join(report.method.names)
+    lines = []
+    if networks.student:
+        lines.append(networks.student.name + (f" ({networks.student.about})" if networks.student.about else ""))
+    if networks.teacher:
+        lines.append(f"taught by {networks.teacher.name}" + (f" with {method}" if method else ""))
+    elif method:
+        lines.append(method)
+    if encoding:
+        lines.append(f"{encoding.kind} input")
+    return lines
+
+
+def _pictures(report: Report) -> dict[str, list[Picture]]:
+    """The figures by section; a section without data has an empty list."""
+    found: dict[str, list[Picture]] = {name: [] for name in ("accuracy", "activity", "raster", "energy")}
+    found |= {name: [] for name in ("fit", "pareto")}
+
+    def add(section: str, title: str, plot: Plot | None, caption: str = "") -> None:
+        if plot is not None:
+            found[section].append(Picture(title, plot, caption))
+
+    add("accuracy", "Per stage and backend", plots.plot_accuracy(report.accuracy.items(), TITLES))
+    if report.accuracy_per_step and report.accuracy_per_step.cumulative:
+        per_step = plots.plot_per_step(report.accuracy_per_step, report.accuracy.teacher)
+        add(
+            "accuracy", "By timestep", per_step, "How early the answer is right: fewer steps cost less time and energy."
+        )
+    if report.confusion:
+        subject = TITLES.get(report.confusion.subject, report.confusion.subject)
+        caption = f"{subject}. Blue: right, orange: wrong; each has its own scale."
+        add("accuracy", "Where it errs", plots.plot_confusion(report.confusion), caption)
+    add("activity", "Firing rate per layer", plots.plot_rates(report.layers))
+    caption = "Each layer's incoming work; the outline is what it would be if every source fired in every step."
+    add("activity", "Synaptic operations per layer", plots.plot_sops(report.layers), caption)
+    if report.raster:
+        for number, sample in enumerate(report.raster.samples):
+            truth = f"class {sample.label}" if sample.label else ""
+            answer = f"read as {sample.predicted}" if sample.predicted else ""
+            caption = ", ".join(filter(None, (truth, answer)))
+            add("raster", f"Sample {sample.index}", plots.plot_raster(sample, report.raster.steps, number), caption)
+    chip = report.chip_info.name if report.chip_info else report.chip
+    energy = report.energy_j
+    overview = plots.plot_energy_overview(energy, chip, report.baseline_ann.energy_j, "ANN, 45 nm arithmetic only")
+    add("energy", "Side by side", overview, "The mark is the middle estimate, the bar the interval.")
+    priced, label = (energy, "Terms") if energy.terms or not energy.proxy else (energy.proxy, "Terms of the proxy")
+    plot = plots.plot_energy_terms(priced.terms, [u.name for u in priced.unpriced], "main")
+    add("energy", label, plot, "Static power and host work are kept apart from the chip's dynamic energy.")
+    if report.cores:
+        layers = list(dict.fromkeys(name for item in report.cores.items for name in item.layers))
+        caption = "; ".join(f"{number}: {name}" for number, name in enumerate(layers, 1))
+        add("fit", "Core map", plots.plot_cores(report.cores), caption)
+    if report.pareto:
+        add("pareto", "Accuracy against cost", plots.plot_pareto(report.pareto), "Diamond: this run.")
+    return found
+
+
+def _learning(report: Report) -> list[tuple[str, list[Picture]]]:
+    """The curves by training stage."""
+    found = []
+    for curve in report.curves:
+        kept = "Dotted line: the epoch that was kept." if curve.picked_epoch is not None else ""
+        candidates = (
+            ("Loss terms", plots.plot_losses(curve), ""),
+            ("Accuracy", plots.plot_learning(curve), kept),
+            ("Firing rate", plots.plot_firing(curve), ""),
+        )
+        pictures = [Picture(title, plot, caption) for title, plot, caption in candidates if plot is not None]
+        if pictures:
+            found.append((curve.stage, pictures))
+    return found
+
+
+# Totals that the side of the activity figures lists: key, words.
+_TOTALS = (
+    ("neurons", "neurons"),
+    ("spikes_per_sample", "spikes per inference"),
+    ("sop_event", "synaptic operations per inference"),
+    ("sop_dense", "the same if every source fired"),
+    ("macs_analog", "host multiply-accumulates"),
+    ("updates_active", "active neuron updates"),
+    ("updates_idle", "idle neuron updates"),
+    ("messages", "spike messages between cores"),
+    ("hops_ew", "hops, east to west"),
+    ("hops_ns", "hops, north to south"),
+    ("messages_offchip", "messages between chips"),
+    ("parameters", "parameters on the chip"),
+)
+
+
+# Columns of the layer table: key, heading, explanation.
+_COLUMNS = (
+    ("neurons", "Neurons", "number of neurons"),
+    ("rate", "Rate", "share of neurons that fire in a timestep"),
+    ("spikes_per_sample", "Spikes", "spikes emitted per inference"),
+    ("sop_event", "SOP", "synaptic operations per inference, zero weights included"),
+    ("sop_nonzero", "SOP, w≠0", "the same without weights that are exactly zero"),
+    ("sop_dense", "SOP, dense", "if every source fired in every step"),
+    ("macs_analog", "Host MAC", "multiply-accumulates on values that are no spikes"),
+    ("updates_active", "Updates, active", "neuron updates with input or a spike"),
+    ("updates_idle", "Updates, idle", "the other neuron updates"),
+    ("messages", "Messages", "spikes sent to destination cores"),
+    ("parameters", "Parameters", "stored weights and biases"),
+)
+
+
+def _known_columns(report: Report) -> list[tuple[str, str, str]]:
+    """The contract's columns always, the further ones where something is known."""
+    optional = ("messages", "parameters")
+    return [c for c in _COLUMNS if c[0] not in optional or any(getattr(x, c[0]) is not None for x in report.layers)]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("snnkd_deploy.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = plain
+    environment.globals["enumerate"] = enumerate
+    return environment
+
+
+__all__ = ["Fact", "Picture", "pointer", "render_page"]

@@ -307,9 +307,9 @@ def _loihi1_terms(total: dict[str, float]) -> list[dict[str, Any]]:
 
     return [
         term("synaptic operations", total["sop_event"], "SOP", 23.6, 24.0, 35.5, kind="simulated"),
-        term("neuron updates, active", total["updates_active"], "update", 72.8, 81, 81, kind="simulated"),
-        term("neuron updates, idle", total["updates_idle"], "update", 51.2, 52, 52, kind="simulated"),
-        term("spike messages", total["messages"], "message", 1.7, 111, 111, kind="measured"),
+        term("neuron updates, active", total["updates_active"], "updates", 72.8, 81, 81, kind="simulated"),
+        term("neuron updates, idle", total["updates_idle"], "updates", 51.2, 52, 52, kind="simulated"),
+        term("spike messages", total["messages"], "messages", 1.7, 111, 111, kind="measured"),
         {
             "name": "static power, used cores",
             "group": "static",

@@ -6,10 +6,22 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from snnkd_deploy.report.numbers import percent
-from snnkd_deploy.report.plots.style import BLUE, GREY, INK, MUTED, ORANGE, PAPER, SERIES, Plot, draw, shorten
+from snnkd_deploy.report.plots.style import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    SERIES,
+    Plot,
+    draw,
+    share_axis,
+    shorten,
+)
 from snnkd_deploy.report.schema import Confusion, PerStep
 
 _LABELLED_CLASSES = 12  # more, and the counts no longer fit their cells
@@ -31,14 +43,14 @@ def plot_accuracy(accuracy: Mapping[str, float | None], titles: Mapping[str, str
             ax.plot([low, value], [row, row], color=color, linewidth=1.2, alpha=0.45, marker="none")
             ax.plot(value, row, marker="o" if key in trained else "s", color=color, markersize=6)
             ax.annotate(percent(value), (value, row), (7, 0), textcoords="offset points", va="center", color=INK)
-        ax.set_yticks(range(len(known)), [shorten(titles.get(key, key), 22) for key in known])
+        ax.set_yticks(range(len(known)), [shorten(titles.get(key, key), 25) for key in known])
         ax.tick_params(axis="y", labelcolor=INK)
         ax.set_ylim(len(known) - 0.5, -0.5)
         ax.set_xlim(low, high)
         ax.grid(axis="y", visible=False)
         ax.spines["left"].set_visible(False)
         ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        share_axis(ax.xaxis)
         ax.set_xlabel("accuracy (axis does not start at 0)" if low > 0 else "accuracy")
 
     parts = ", ".join(f"{titles.get(key, key)} {percent(value)}" for key, value in known.items())
@@ -57,7 +69,7 @@ def plot_per_step(steps: PerStep, teacher: float | None) -> Plot:
             ax.axhline(teacher, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label="teacher")
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         ax.yaxis.set_major_locator(MaxNLocator(5))
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        share_axis(ax.yaxis)
         ax.margins(x=0.06, y=0.14)
         ax.set_xlabel("timesteps")
         ax.legend(loc="lower right")
@@ -88,7 +100,7 @@ def plot_confusion(confusion: Confusion) -> Plot:
                 if size <= _LABELLED_CLASSES:
                     ax.text(
                         j, i, str(value), ha="center", va="center", fontsize=7.4,
-                        color=PAPER if strength > 0.6 else INK,
+                        color=PAPER if strength > 0.75 else INK,
                     )  # fmt: skip
         ax.set_xlim(-0.5, size - 0.5)
         ax.set_ylim(size - 0.5, -0.5)

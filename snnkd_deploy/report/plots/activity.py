@@ -7,10 +7,24 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from snnkd_deploy.report.numbers import count, percent
-from snnkd_deploy.report.plots.style import BLUE, GREY, INK, MUTED, ORANGE, PAPER, SERIES, Plot, draw, shorten
+from snnkd_deploy.report.plots.style import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    SERIES,
+    WIDTH_PX,
+    Plot,
+    draw,
+    legend_above,
+    share_axis,
+    shorten,
+)
 from snnkd_deploy.report.schema import CoreMap, LayerInfo, RasterSample
 
 
@@ -28,7 +42,7 @@ def plot_rates(layers: Sequence[LayerInfo]) -> Plot | None:
         _name_rows(ax, [name for name, _ in rows])
         ax.set_xlim(0, max(max(rates), 1e-9) * 1.22)
         ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+        share_axis(ax.xaxis)
         ax.set_xlabel("neurons that fire in a timestep")
 
     alt = "Firing rate per layer: " + ", ".join(f"{name} {percent(rate)}" for name, rate in rows) + "."
@@ -59,13 +73,11 @@ def plot_sops(layers: Sequence[LayerInfo]) -> Plot | None:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_xlabel("operations per inference")
         handles = [Rectangle((0, 0), 1, 1, color=BLUE), Rectangle((0, 0), 1, 1, facecolor="none", edgecolor=GREY)]
-        labels = ["caused by spikes", "if every neuron fired"]
+        labels = ["by spikes", "if all fired"]
         if any(row[3] for row in rows):
             handles.append(Rectangle((0, 0), 1, 1, facecolor=ORANGE, hatch="////", edgecolor=PAPER, linewidth=0))
             labels.append("host MAC")
-        ax.figure.legend(
-            handles, labels, loc="outside upper left", ncols=3, columnspacing=1.0, handlelength=1.1, borderpad=0
-        )
+        legend_above(ax, handles, labels)
 
     alt = "Synaptic operations per inference: " + ", ".join(
         f"{name} {count(event)} of {count(dense)} possible" if dense else f"{name} {count(analog)} MAC"
@@ -90,8 +102,8 @@ def plot_raster(sample: RasterSample, steps: int, number: int) -> Plot:
             corners: list[tuple[float, float]] = []
             for row, times in enumerate(layer.times):
                 for t in times:
-                    x, y = t - 0.42, top + row - 0.5
-                    corners += [(x, y), (x + 0.84, y), (x + 0.84, y + 1), (x, y + 1), (x, y)]
+                    x, y = t - 0.42, top + row - 0.65
+                    corners += [(x, y), (x + 0.84, y), (x + 0.84, y + 1.3), (x, y + 1.3), (x, y)]
             if corners:
                 codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY]
                 outline = Outline(corners, codes * (len(corners) // 5))
@@ -111,7 +123,7 @@ def plot_raster(sample: RasterSample, steps: int, number: int) -> Plot:
 
     spikes = sum(len(times) for layer in sample.layers for times in layer.times)
     alt = f"Spike raster of sample {sample.index}: {spikes} spikes of {sum(rows_each)} shown neurons, {steps} steps."
-    return draw(f"raster-{number}", alt, 360, paint)
+    return draw(f"raster-{number}", alt, min(max(300, 60 + 1.25 * sum(rows_each)), 580), paint)
 
 
 def plot_cores(cores: CoreMap) -> Plot | None:
@@ -147,11 +159,8 @@ def plot_cores(cores: CoreMap) -> Plot | None:
 
     names = ", ".join(f"{i + 1} = {name}" for i, name in enumerate(layers))
     alt = f"Core map: {len(cores.items)} of {per_chip * len(chips)} cores used; {names}."
-    height = 24 + WIDTH_PER_ROW * (rows + 1) * len(chips) * 16 / columns
-    return draw("cores", alt, min(height, 900), paint)
-
-
-WIDTH_PER_ROW = 20  # pixels of height per row of a grid of 16 columns
+    lines = (rows + 1) * len(chips) - 0.8
+    return draw("cores", alt, min(WIDTH_PX / (columns + 0.2) * lines + 6, 1200), paint)
 
 
 def _step_ticks(steps: int) -> tuple[list[int], list[str]]:

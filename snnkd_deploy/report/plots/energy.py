@@ -40,7 +40,7 @@ def plot_energy_overview(energy: Energy, chip: str, baseline: Estimate | None, b
     """The chip's own estimate, and beside it what is not the chip: proxy, bound, the ordinary network."""
     rows = [Row(f"{chip}, estimate", energy, "dynamic", "unpriced: no published prices")]
     if energy.proxy is not None:
-        rows.append(Row(f"proxy: {energy.proxy.label or energy.proxy.chip}", energy.proxy, "proxy"))
+        rows.append(Row(f"proxy: prices of {energy.proxy.chip}", energy.proxy, "proxy"))
     if energy.bound is not None:
         rows.append(Row(energy.bound.label, energy.bound, "bound"))
     if baseline is not None and baseline.known:
@@ -78,11 +78,13 @@ def _plot(name: str, title: str, rows: Sequence[Row]) -> Plot | None:
             ax.text(1, y - 0.24, text, transform=ax.get_yaxis_transform(), color=MUTED, va="bottom", ha="right")
         if log:
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(base=10 ** max(1, round(math.log10(high / low) / 5)), numticks=9))
+            decades = math.log10(high / low)
+            subs = (1.0, 3.0) if decades < 2.5 else (1.0,)
+            ax.xaxis.set_major_locator(LogLocator(base=10 ** max(1, round(decades / 5)), subs=subs, numticks=9))
             ax.xaxis.set_minor_locator(NullLocator())
         else:
             ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, "J")))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, "J", 1 if log else 2)))
         ax.set_xlim(low, high)
         ax.set_ylim(len(rows) - 0.55, -0.95)
         ax.set_yticks([])

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from snnkd_deploy.report.numbers import count, percent, significant
-from snnkd_deploy.report.plots.style import BLUE, GREY, INK, MUTED, SERIES, Plot, draw, shorten
+from snnkd_deploy.report.plots.style import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    SERIES,
+    Plot,
+    draw,
+    legend_above,
+    share_axis,
+    shorten,
+)
 from snnkd_deploy.report.schema import Curve, Pareto
 
 _LOG_FROM = 30  # a spread of values above which a linear axis hides the smaller ones
@@ -34,7 +45,7 @@ def plot_losses(curve: Curve) -> Plot | None:
         _epochs(ax, curve)
         ax.set_ylabel("loss" + (" (log scale)" if log else ""))
         if len(terms) > 1:
-            ax.figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.9, borderpad=0)
+            legend_above(ax, *ax.get_legend_handles_labels())
 
     ends = ", ".join(f"{name} {_last(series)}" for name, series in terms.items())
     alt = f"Loss terms of {curve.stage} over {len(curve.epochs)} epochs; at the end: {ends}."
@@ -54,7 +65,7 @@ def plot_learning(curve: Curve) -> Plot | None:
                 _line(ax, curve.epochs, series, index, name)
         _epochs(ax, curve)
         ax.yaxis.set_major_locator(MaxNLocator(5))
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        share_axis(ax.yaxis)
         ax.set_ylabel("accuracy")
         ax.legend(loc="lower right")
 
@@ -75,7 +86,7 @@ def plot_firing(curve: Curve) -> Plot | None:
         _epochs(ax, curve)
         ax.set_ylim(bottom=0)
         ax.yaxis.set_major_locator(MaxNLocator(5))
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        share_axis(ax.yaxis)
         ax.set_ylabel("firing rate")
 
     alt = f"Firing rate of {curve.stage} over {len(curve.epochs)} epochs; at the end {_last(curve.firing_rate, True)}."
@@ -103,7 +114,7 @@ def plot_pareto(pareto: Pareto) -> Plot | None:
             # Points on the right half write to their left, so that no name leaves the figure.
             right = p.cost > (min(positive) * max(positive)) ** 0.5 if log else False
             ax.annotate(
-                shorten(p.label, 24), (p.cost, p.accuracy), (-7 if right else 7, -9), textcoords="offset points",
+                shorten(p.label, 24), (p.cost, p.accuracy), (-7, 5) if right else (7, -9), textcoords="offset points",
                 color=INK if p.this_run else MUTED, fontsize=7.6, ha="right" if right else "left",
             )  # fmt: skip
         if log:
@@ -113,7 +124,7 @@ def plot_pareto(pareto: Pareto) -> Plot | None:
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.margins(x=0.12, y=0.2)
         ax.yaxis.set_major_locator(MaxNLocator(5))
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        share_axis(ax.yaxis)
         ax.set_ylabel("accuracy")
         scale = ", log scale" if log else ""
         ax.set_xlabel(shorten(pareto.cost_name, 44) + (f" ({pareto.cost_unit}{scale})" if pareto.cost_unit else scale))

@@ -9,14 +9,16 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 # Marker colours; template.html.j2 defines the CSS variables for light, dark and print.
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
@@ -101,6 +103,21 @@ def draw(name: str, alt: str, height_px: float, paint: Callable[[Axes], Any], wi
         # No date and no creator: the same report gives the same bytes.
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Plot(_inline(buffer.getvalue(), name, alt, width_px), alt)
+
+
+def share_axis(axis: Axis) -> None:
+    """Ticks as "97.5 %", with no more decimals than the ticks need."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+
+
+def legend_above(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """A legend over the axes, in as many columns as fit the width: the lines keep the whole plot."""
+    widest = max(map(len, labels), default=0)
+    # About 5.4 px a letter and 38 px for handle and gap, at the legend's font size.
+    columns = max(1, min(len(labels), int(WIDTH_PX // (38 + 5.4 * widest))))
+    ax.figure.legend(  # type: ignore[call-arg]
+        handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2, handlelength=1.9, borderpad=0
+    )
 
 
 def shorten(text: str, limit: int = 26) -> str:
