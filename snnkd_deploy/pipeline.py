@@ -222,7 +222,7 @@ class Run:
         _forget(folder)
         return [weights, info], facts
 
-    def _load_teacher(self) -> torch.nn.Module:
+    def load_teacher(self) -> torch.nn.Module:
         t = self.recipe.teacher
         module = build_teacher(t.net, tuple(self.data.shape), len(self.data.classes), self.data.levels, t.width)
         module.load_state_dict(load_tensors(self.folder / "teacher" / "weights.safetensors")[0])
@@ -237,12 +237,12 @@ class Run:
             list(r.method),
             r.loss,
             student_channels=None if features is None else features.shape[0],
-            teacher_channels=self._load_teacher().classifier.in_features,  # type: ignore[union-attr]
+            teacher_channels=self.load_teacher().classifier.in_features,  # type: ignore[union-attr]
         )
         self._check_features(loss, student)
         view: TeacherView | None = None
         if loss.needs_teacher:
-            view = TeacherView(self._load_teacher(), loss.needs_teacher_features)
+            view = TeacherView(self.load_teacher(), loss.needs_teacher_features)
             if not r.train.augment:
                 view.prepare(self.data.train)
         fused = self._fuse_neurons(student)

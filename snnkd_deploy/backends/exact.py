@@ -78,6 +78,8 @@ class ExactBackend:
         for name in model.spiking:
             if record.spikes and record.wants(name):
                 trace.spikes[name] = outputs[name].to(torch.uint8).cpu()
+        if record.readout and model.readout_name is not None:
+            trace.v[model.readout_name] = outputs[model.readout_name].to(torch.int32).cpu()
         if record.states:
             for name, operator in operators.items():
                 if isinstance(operator, Population) and record.wants(name):

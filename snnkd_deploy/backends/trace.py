@@ -19,10 +19,14 @@ from snnkd_deploy.errors import DataError
 
 @dataclass(frozen=True)
 class Record:
-    """What a backend should keep. `nodes` None means every spiking node."""
+    """What a backend should keep. `nodes` None means every spiking node.
+
+    `readout` asks for v of the integrating readout after each step, without the states of all the others.
+    """
 
     spikes: bool = True
     states: bool = False
+    readout: bool = False
     nodes: frozenset[str] | None = None
 
     def wants(self, node: str) -> bool:

@@ -1,0 +1,341 @@
+"""The stages `evaluate` and `report` of a run: measure the deployed model, and put everything into one report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnkd_deploy.backends.base import Inputs
+from snnkd_deploy.backends.exact import ExactBackend
+from snnkd_deploy.backends.trace import Record, Trace
+from snnkd_deploy.distill.losses import class_activation_map, spike_activation_map
+from snnkd_deploy.evaluate import OpCounter, ann_baseline, estimate_energy, estimate_latency, fit
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.profile import SynapseParams
+from snnkd_deploy.manifest import versions
+from snnkd_deploy.progress import task
+from snnkd_deploy.report.schema import LayerInfo, Report, Totals
+
+if TYPE_CHECKING:
+    from snnkd_deploy.pipeline import Run
+
+_CHUNK = 250
+_RASTER_SAMPLES, _RASTER_NEURONS = 3, 80
+_MAP_SAMPLES = 4
+_TITLES = {"seal": "SeAl-KD", "ckd": "CKDSNN", "kd": "logit KD", "none": "no distillation"}
+
+
+# -- evaluate --------------------------------------------------------------------------------------------
+
+
+def assess(run: Run) -> dict[str, Any]:
+    """Accuracy on the whole test split, operations, fit, latency, energy, and what the pictures show."""
+    model, labels = run.load_model(), run.data.test.y
+    counter, parts, first = OpCounter(model), [], None
+    backend, total = ExactBackend(), len(run.data.test)
+    with task("exact, whole test split", total) as advance:
+        for start in range(0, total, _CHUNK):
+            inputs = run.test_inputs(model, start, start + _CHUNK)
+            trace = backend.run(model, inputs, Record(readout=True))
+            counter.update(trace, inputs)
+            parts.append(trace.v[str(model.readout_name)])
+            if first is None:
+                first = (inputs, trace)
+            advance(inputs.samples, "")
+    assert first is not None
+    votes = torch.cat(parts, 1)  # (T, N, C) integers, summed over the steps so far
+    predictions = first_argmax(votes[-1])
+    counts = counter.result()
+    mapping = fit(model, run.chip)
+    if mapping.placement is not None:
+        counts = mapping.placement.route(counts)
+    latency = estimate_latency(counts, run.chip, fit=mapping)
+    energy = estimate_energy(counts, run.chip, fit=mapping, latency=latency)
+    found: dict[str, Any] = {
+        "accuracy": {"exact": _share(predictions == labels)},
+        "accuracy_per_step": _per_step(votes, labels),
+        "confusion": _confusion(predictions, labels, run.data.classes),
+        "raster": _raster(model, first[1], labels, predictions, run.data.classes),
+        "maps": [],
+        **{key: value for key, value in counts.to_dict().items() if key in ("layers", "totals")},
+        "count_notes": list(counts.notes),
+        "fit": mapping.to_dict(),
+        "cores": mapping.cores_to_list(),
+        "latency_s": latency.to_dict(),
+        "energy_j": energy.to_dict(),
+        "baseline_ann": None,
+    }
+    teacher = run.load_teacher()
+    example = run.data.test.x[:1] if isinstance(run.data.test.x, Tensor) else None
+    if example is not None:
+        found["baseline_ann"] = ann_baseline(teacher, example).to_dict()
+        found["baseline_ann"]["name"] = f"teacher ({run.recipe.teacher.net})"
+        found["maps"] = _maps(run, model, teacher, first, predictions)
+    return found
+
+
+def first_argmax(votes: Tensor) -> Tensor:
+    """argmax over the last axis; the lowest class wins a tie, as in every other place."""
+    return torch.from_numpy(np.argmax(votes.numpy(), axis=-1))
+
+
+def _share(mask: Tensor) -> float:
+    return float(mask.double().mean())
+
+
+def _per_step(votes: Tensor, labels: Tensor) -> dict[str, list[float]]:
+    single = torch.diff(votes, dim=0, prepend=torch.zeros_like(votes[:1]))
+    return {
+        "cumulative": [_share(first_argmax(v) == labels) for v in votes],
+        "single": [_share(first_argmax(v) == labels) for v in single],
+    }
+
+
+def _confusion(predictions: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    n = len(classes)
+    counts = torch.bincount(labels * n + predictions, minlength=n * n).reshape(n, n)
+    return {"classes": list(classes), "counts": counts.tolist(), "subject": "exact"}
+
+
+def _raster(
+    model: Model, trace: Trace, labels: Tensor, predictions: Tensor, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    samples = []
+    for index in range(min(_RASTER_SAMPLES, trace.samples)):
+        layers = []
+        for name in model.spiking:
+            spikes = trace.spikes[name][:, index].flatten(1)
+            # Evenly spaced neurons: a fair sample, whatever the layer's size.
+            shown = np.linspace(0, spikes.shape[1] - 1, min(_RASTER_NEURONS, spikes.shape[1])).astype(int)
+            times = [torch.nonzero(spikes[:, n]).flatten().tolist() for n in shown]
+            layers.append(
+                {"name": name, "neurons_total": spikes.shape[1], "neurons": shown.tolist(), "times": times}
+            )
+        samples.append(
+            {
+                "index": index,
+                "label": classes[int(labels[index])],
+                "predicted": classes[int(predictions[index])],
+                "layers": layers,
+            }
+        )
+    steps = next(iter(trace.spikes.values())).shape[0] if trace.spikes else 0
+    return {"steps": steps, "samples": samples, "source": "exact"}
+
+
+def _maps(
+    run: Run, model: Model, teacher: nn.Module, first: tuple[Inputs, Trace], predictions: Tensor
+) -> list[dict[str, Any]]:
+    """The teacher's class activation map beside the student's spike activation map."""
+    x, labels, classes = run.data.test.x, run.data.test.y, run.data.classes
+    names = [n for n in model.spiking if len(model.shapes[n]) == 3]
+    if not names or not isinstance(x, Tensor) or not hasattr(teacher, "features"):
+        return []
+    count = min(_MAP_SAMPLES, first[1].samples)
+    with torch.no_grad():
+        features = teacher.features(x[:count])  # type: ignore[operator]
+        cam = class_activation_map(features, teacher.classifier.weight, labels[:count])  # type: ignore[union-attr]
+        sam = spike_activation_map(first[1].spikes[names[-1]][:, :count].to(torch.float32))
+    size = tuple(x.shape[-2:])
+
+    def grid(maps: Tensor) -> list[Any]:
+        low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+        scaled = (maps - low) / (high - low).clamp_min(1e-12)
+        return _rounded(F.interpolate(scaled[:, None], size=size, mode="nearest")[:, 0])
+
+    images = _rounded(x[:count].to(torch.float32) / run.data.levels)
+    return [
+        {
+            "image": images[i][0] if len(images[i]) == 1 else images[i][:3],
+            "cam": c,
+            "sam": s,
+            "index": i,
+            "label": classes[int(labels[i])],
+            "predicted": classes[int(predictions[i])],
+        }
+        for i, (c, s) in enumerate(zip(grid(cam), grid(sam), strict=True))
+    ]
+
+
+def _rounded(values: Tensor) -> list[Any]:
+    return (values.double() * 1000).round().div(1000).tolist()
+
+
+# -- report ----------------------------------------------------------------------------------------------
+
+
+def compose_report(run: Run, found: dict[str, Any]) -> Report:
+    """`report.json` from what the stages left behind."""
+    stages = run.manifest.data["stages"]
+    teacher, student = stages["teacher"]["facts"], stages["distill"]["facts"]
+    validation = stages["validate"]["facts"]
+    model, recipe = run.load_model(), run.recipe
+    backends: dict[str, Any] = validation["backends"]
+    same = backends["exact"]["student_accuracy"]
+    details = {
+        name: {"samples": validation["samples"], "student_same_samples": same}
+        for name in backends
+        if name != "exact"
+    }
+    parity = {
+        name: {
+            "samples": p["samples"],
+            "spikes_compared": p["spikes_compared"],
+            "mismatches": p["mismatches"],
+            "first_divergence": p["first_divergence"],
+            "layers": p["layers"],
+        }
+        for name, entry in backends.items()
+        if (p := entry.get("parity"))
+    }
+    content = {
+        "chip": run.chip.id,
+        "model_hash": model.sha256,
+        "dataset": {
+            "name": run.data.name,
+            "split": "test",
+            "samples": len(run.data.test),
+            "classes": list(run.data.classes),
+            "source": _public(run.data.source),
+        },
+        "accuracy": {
+            "teacher": teacher["accuracy"],
+            "student_float": student["accuracy_float"],
+            "student": student["accuracy"],
+            "exact": found["accuracy"]["exact"],
+            **{name: entry["accuracy"] for name, entry in backends.items() if name != "exact"},
+            **dict.fromkeys(validation["missing"], None),
+        },
+        "parity": parity,
+        "layers": [_layer(model, layer) for layer in found["layers"]],
+        "totals": {key: found["totals"].get(key) for key in Totals.model_fields if key in found["totals"]},
+        "fit": found["fit"],
+        "latency_s": found["latency_s"],
+        "energy_j": found["energy_j"],
+        "baseline_ann": found["baseline_ann"] or {"macs": None},
+        "provenance": {
+            "command": run.manifest.data["command"] or f"snnkd run recipe.toml --out {run.folder.name}",
+            "versions": versions(),
+            "seeds": {"recipe": recipe.seed},
+            "hashes": {
+                "model": model.sha256,
+                "student_weights": student["weights_sha256"],
+                "data": run.data.sha256,
+                "chip_file": run.chip.sha256,
+            },
+            "hardware_file": f"hardware/{Path(run.chip.path).name}",
+            "created": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+            "recipe": recipe.name,
+        },
+        "name": recipe.name,
+        "chip_info": {"name": run.chip.name, "process": run.chip.process, "about": run.chip.about},
+        "networks": {
+            "teacher": {"name": recipe.teacher.net, "parameters": teacher["parameters"]},
+            "student": {"name": recipe.student.net, "parameters": student["parameters"]},
+        },
+        "method": {
+            "names": list(recipe.method),
+            "title": " + ".join(_TITLES.get(name, name) for name in recipe.method),
+            "options": json.loads((run.folder / "student" / "student.json").read_text("utf-8"))["loss"],
+        },
+        "encoding": {
+            "kind": model.profile.encoding.kind,
+            "steps": recipe.student.steps,
+            "dt_s": recipe.dt_s,
+            "levels": model.profile.encoding.levels,
+            "about": _ENCODINGS.get(model.profile.encoding.kind, ""),
+        },
+        "accuracy_detail": details,
+        "accuracy_per_step": found["accuracy_per_step"],
+        "curves": _curves(run),
+        "confusion": found["confusion"],
+        "raster": found["raster"],
+        "maps": found["maps"],
+        "cores": {"items": found["cores"], "cores_per_chip": found["fit"]["cores_available"]}
+        if found["cores"]
+        else None,
+        "stages": [{"name": n, "seconds": stages[n]["seconds"]} for n in stages if n != "report"],
+        "warnings": _warnings(run, found, backends, validation),
+    }
+    return Report.model_validate(content)
+
+
+_ENCODINGS = {
+    "current": "the first convolution runs once per image on the host and is injected as bias current",
+    "events": "binary spikes enter the chip",
+}
+
+
+def _public(source: str) -> str:
+    """A data source without the folders of this machine."""
+    path = Path(source)
+    return path.name if path.is_absolute() else source
+
+
+def _layer(model: Model, layer: dict[str, Any]) -> dict[str, Any]:
+    name = layer["name"]
+    known = {key: value for key, value in layer.items() if key in LayerInfo.model_fields}
+    ops = [_op(model, source) for source in model.weight_sources(name)]
+    return known | {"op": " + ".join(ops), "shape": list(model.shapes[name])}
+
+
+def _op(model: Model, name: str) -> str:
+    node, params = model.nodes[name], model.profile.nodes[name]
+    host = " on the host" if isinstance(params, SynapseParams) and params.place == "host" else ""
+    if isinstance(node, nir.Conv2d):
+        kernel = "x".join(str(n) for n in node.weight.shape[2:])
+        stride = int(np.atleast_1d(node.stride)[0])
+        return f"conv {kernel}{f' stride {stride}' if stride > 1 else ''}{host}"
+    return f"linear{host}"
+
+
+def _curves(run: Run) -> list[dict[str, Any]]:
+    curves = []
+    for stage, path in (("teacher", "teacher/teacher.json"), ("student", "student/student.json")):
+        data = json.loads((run.folder / path).read_text("utf-8"))
+        history = data["history"]
+        for phase in dict.fromkeys(entry["phase"] for entry in history):
+            part = [entry for entry in history if entry["phase"] == phase]
+            terms = dict.fromkeys(name for entry in part for name in entry["terms"])
+            best = data["best"].get("epoch") if part is not None else None
+            epochs = [entry["epoch"] + 1 for entry in part]
+            title = stage if stage == "teacher" else f"{stage} ({'float' if phase == 'float' else 'chip-exact'})"
+            curve = {
+                "stage": title,
+                "epochs": epochs,
+                "losses": {name: [entry["terms"].get(name) for entry in part] for name in terms},
+                "val_accuracy": [entry["accuracy"] for entry in part],
+                "picked_epoch": best + 1 if best is not None and best + 1 in epochs else None,
+            }
+            if all("rate" in entry for entry in part):
+                curve["firing_rate"] = [entry["rate"] for entry in part]
+            curves.append(curve)
+    return curves
+
+
+def _warnings(
+    run: Run, found: dict[str, Any], backends: dict[str, Any], validation: dict[str, Any]
+) -> list[str]:
+    warnings = [f"{name} did not run: {reason}" for name, reason in validation["missing"].items()]
+    warnings += list(found["count_notes"])
+    for name, entry in backends.items():
+        parity = entry.get("parity")
+        if parity and parity["mismatches"]:
+            warnings.append(f"{name}: {parity['mismatches']} spikes differ from exact")
+    differ = backends["exact"]["student_predictions_differ"]
+    if differ:
+        warnings.append(f"{differ} predictions of training differ from the exact backend: please report this")
+    for layer in found["layers"]:
+        if layer.get("spiking") and layer["rate"] < 1e-4:
+            warnings.append(f"{layer['name']} is silent")
+    return warnings
