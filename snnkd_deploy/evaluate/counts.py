@@ -144,8 +144,10 @@ class OpCounts:
         totals |= {
             "input_spikes": self.input_spikes,
             "input_messages": self.input_messages,
+            "messages": self.messages,
             "messages_intra_tile": self.messages_intra_tile,
-            "messages_offchip": self.messages_offchip,
+            "offchip_messages": self.messages_offchip,
+            "hops": None if self.hops_ew is None or self.hops_ns is None else self.hops_ew + self.hops_ns,
             "hops_ew": self.hops_ew,
             "hops_ns": self.hops_ns,
             "steps": self.steps,

@@ -36,10 +36,10 @@ def powers_down(size: int) -> Iterator[int]:
         width //= 2
 
 
-def even_lengths(size: int) -> Iterator[int]:
-    """Block lengths for 1, 2, 3 ... pieces, each length once."""
+def even_lengths(size: int, first: int = 1) -> Iterator[int]:
+    """Block lengths for `first`, `first` + 1, ... pieces, each length once."""
     last = 0
-    for pieces in range(1, size + 1):
+    for pieces in range(min(first, size), size + 1):
         length = -(-size // pieces)
         if length != last:
             last = length

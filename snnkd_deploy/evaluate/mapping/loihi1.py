@@ -92,20 +92,32 @@ class Loihi1:
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:
         shape = model.shapes[layer]
+        per_neuron = 2 if model.profile.reset == "subtract" else 1
+        room = self.limits.get(NEURONS, math.inf) / per_neuron
+
+        def fewest(rest: int, size: int) -> int:
+            """No cut into fewer pieces can hold the compartments: there is no need to try it."""
+            return max(1, math.ceil(rest * size / room))
+
         if len(shape) == 1:
-            for length in even_lengths(shape[0]):
+            for length in even_lengths(shape[0], fewest(1, shape[0])):
                 yield grid([blocks(shape[0], length)])
             return
         channels = 1
         while True:
             depth = even_blocks(shape[0], channels)
+            deepest = max(stop - start for start, stop in depth)
             rows = [[(0, size)] for size in shape[1:-1]]
-            for length in even_lengths(shape[-1]):
-                yield grid([depth, *rows, blocks(shape[-1], length)])
-            if len(shape) > 2:
-                for length in even_lengths(shape[1]):
+            column = deepest * math.prod(shape[1:-1])
+            if column <= room:
+                for length in even_lengths(shape[-1], fewest(column, shape[-1])):
+                    yield grid([depth, *rows, blocks(shape[-1], length)])
+            if len(shape) > 2 and deepest <= room:
+                for length in even_lengths(shape[1], fewest(deepest, shape[1])):
                     yield grid([depth, blocks(shape[1], length), *[blocks(s, 1) for s in shape[2:]]])
             if channels >= shape[0]:
+                if column > room and deepest > room:
+                    yield grid([blocks(size, 1) for size in shape])
                 return
             channels = min(shape[0], channels * 2)
 
