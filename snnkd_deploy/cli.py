@@ -24,17 +24,18 @@ class _Parser(argparse.ArgumentParser):
     """argparse with our error format and nearest-name suggestions."""
 
     def error(self, message: str) -> NoReturn:
-        remedy = f"{self.prog} --help"
-        words = message.replace("'", " ").replace(",", " ").split()
-        known = [option for action in self._actions for option in action.option_strings]
+        options = [option for action in self._actions for option in action.option_strings]
         verbs = [name for action in self._actions if isinstance(action.choices, dict) for name in action.choices]
-        for word in words:
-            near = difflib.get_close_matches(word, known if word.startswith("-") else verbs, n=1)
-            if near and near[0] != word:
-                remedy = f"did you mean {near[0]}? {remedy}"
-                break
+        remedy = f"{self.prog} --help"
         if "invalid choice" in message and verbs:
-            message = message.split("(choose")[0].strip().replace("argument verb: invalid choice:", "unknown verb")
+            word = message.split("'")[1]
+            message, known = f"unknown verb '{word}'", verbs
+        else:
+            word = next((w for w in message.split() if w.startswith("--")), "")
+            known = options
+        near = difflib.get_close_matches(word, known, n=1)
+        if near and near[0] != word:
+            remedy = f"did you mean {near[0]}? {remedy}"
         raise UsageError(message, remedy=remedy)
 
 
