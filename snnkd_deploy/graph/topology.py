@@ -191,7 +191,15 @@ def infer_shapes(graph: nir.NIRGraph) -> dict[str, Shape]:
     sources = sources_of(graph)
     shapes: dict[str, Shape] = {}
     for component in execution_order(graph):
-        for name in component:
-            known = [shapes[s] for s in sources[name] if s in shapes]
-            shapes[name] = output_shape(graph.nodes[name], known, name)
+        pending = list(component)
+        while pending:
+            # A loop's first node may hear only its back edge: it waits for the node at the other end.
+            ready = [n for n in pending if not sources[n] or any(s in shapes for s in sources[n])]
+            for name in ready or pending:
+                known = [shapes[s] for s in sources[name] if s in shapes]
+                shapes[name] = output_shape(graph.nodes[name], known, name)
+            pending = [n for n in pending if n not in shapes]
+    # An input that was unknown in its turn is checked now that it is known.
+    for name, incoming in sources.items():
+        output_shape(graph.nodes[name], [shapes[s] for s in incoming], name)
     return shapes
