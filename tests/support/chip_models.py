@@ -73,9 +73,13 @@ class Net:
             v_threshold=ones * vth / SCALE,
         )
         scale = 0.0 if leak is None else 1.0
-        return self.add(
-            name, node, sources, NeuronParams(Du=Du, Dv=Dv, vth=vth, bias_exp=bias_exp, leak_scale=scale)
-        )
+        return self.add(name, node, sources, NeuronParams(Du=Du, Dv=Dv, vth=vth, bias_exp=bias_exp, leak_scale=scale))
+
+    def loop(self, name, layer, weight, **params):
+        """Recurrent weights of a population onto itself."""
+        self.dense(name, layer, weight, **params)
+        self.edges.append((name, layer))
+        return name
 
     def readout(self, name, sources, Du=4096, Dv=0, read="v", scale=32.0):
         ones = np.ones(self.shape(sources if isinstance(sources, str) else sources[0]))

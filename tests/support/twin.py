@@ -33,9 +33,7 @@ def cuba_neuron(drive: list[int], Du: int, Dv: int, vth: int, bias: int) -> tupl
 
 def cuba(drive: np.ndarray, Du: int, Dv: int, vth: int, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same for drive (T, N) and bias (N,)."""
-    out = [
-        cuba_neuron([int(a) for a in drive[:, n]], Du, Dv, vth, int(bias[n])) for n in range(drive.shape[1])
-    ]
+    out = [cuba_neuron([int(a) for a in drive[:, n]], Du, Dv, vth, int(bias[n])) for n in range(drive.shape[1])]
     return tuple(np.array([o[i] for o in out], dtype=np.int64).T for i in range(3))  # type: ignore[return-value]
 
 

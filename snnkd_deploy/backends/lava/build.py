@@ -30,6 +30,7 @@ from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams
 from snnkd_deploy.graph.topology import conv_padding, pair
 
 LOGIT_TAP = "output tap"  # records weighted sums where the output has no population in front
+READOUT_FILE = "readout.npy"  # the readout's state: after the last step, or after each
 
 
 @dataclass(frozen=True)
@@ -266,8 +267,8 @@ class Builder:
             if name == readout:
                 params = self.model.profile.nodes[name]
                 assert isinstance(params, ReadoutParams)
-                probes.append(ProbePlan(name, params.read, size, self.depth[name], "readout.npy"))
-                self._result("readout.npy", 1, size, np.int32)
+                probes.append(ProbePlan(name, params.read, size, self.depth[name], READOUT_FILE))
+                self._result(READOUT_FILE, self.inputs.steps if record.readout else 1, size, np.int32)
         if tap:
             size = size_of(self.model.shapes[self.model.output_name])
             depth = self.depth[self.model.output_name]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnkd_deploy.arithmetic.cuba import INPUT_SHIFT
-from snnkd_deploy.backends.lava.build import LOGIT_TAP, Builder
+from snnkd_deploy.backends.lava.build import LOGIT_TAP, READOUT_FILE, Builder
 from snnkd_deploy.backends.lava.plan import Plan
 from snnkd_deploy.backends.lava.unroll import pool_matrix
 from snnkd_deploy.backends.trace import Record, Trace
@@ -24,8 +24,10 @@ def collect(model: Model, builder: Builder, plan: Plan, record: Record, folder: 
     for name, values in spikes.items():
         if record.spikes and record.wants(name):
             trace.spikes[name] = _shaped(values, model.shapes[name])
+    if record.readout and model.readout_name is not None:
+        trace.v[model.readout_name] = _shaped(np.load(folder / READOUT_FILE), model.shapes[model.readout_name])
     for probe in plan.probes:
-        if probe.file != "readout.npy":
+        if probe.file != READOUT_FILE:
             states = trace.u if probe.state == "u" else trace.v
             states[probe.population] = _shaped(np.load(folder / probe.file), model.shapes[probe.population])
     return trace
@@ -41,7 +43,7 @@ def _logits(model: Model, builder: Builder, plan: Plan, spikes: dict[str, np.nda
     if readout is not None:
         params = model.profile.nodes[readout]
         assert isinstance(params, ReadoutParams)
-        state = np.load(folder / "readout.npy")[-1].astype(np.float64)
+        state = np.load(folder / READOUT_FILE)[-1].astype(np.float64)
         return torch.from_numpy(state / (params.scale * (1 << INPUT_SHIFT) * plan.window))
     if any(r.name == LOGIT_TAP for r in plan.recorders):
         return torch.from_numpy(np.load(folder / "tap.npy").sum(0, dtype=np.float64))
