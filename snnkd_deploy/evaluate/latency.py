@@ -3,7 +3,7 @@
     t_step = barrier(tiles) + max over cores of max(neurons + updates + spikes out, messages in + SOPs)
     t      = T t_step + (L - 1) t_step           the last factor fills the pipeline of L layers
 
-Work is spread evenly over a layer's cores and over the steps, so a burst takes longer than this says.
+Work is spread evenly over the steps and, within a layer, over its neurons, so a burst takes longer.
 """
 
 from __future__ import annotations
@@ -193,16 +193,21 @@ def _barrier(times: dict[int, Times], tiles: int, corner: int) -> float:
     return float(np.interp(math.log2(max(tiles, 1)), [math.log2(k) for k in known], [times[k][corner] for k in known]))
 
 
-def _step(counts: OpCounts, t: _PriceList, cores: dict[str, int], tiles: int, corner: int) -> float:
-    slowest = max((_core(layer, counts.steps, t, cores[layer.name], corner) for layer in counts.layers), default=0.0)
-    return _barrier(t.barrier, tiles, corner) + slowest
+def _step(counts: OpCounts, t: _PriceList, cores: list[dict[str, float]], tiles: int, corner: int) -> float:
+    times = {layer.name: _work(layer, t, corner) for layer in counts.layers}
+    slowest = 0.0
+    for core in cores:
+        # Layers that share a core take turns.
+        generate = sum(times[name][0] * share for name, share in core.items())
+        process = sum(times[name][1] * share for name, share in core.items())
+        slowest = max(slowest, generate, process)
+    return _barrier(t.barrier, tiles, corner) + slowest / counts.steps
 
 
-def _core(layer: LayerCounts, steps: int, t: _PriceList, cores: int, corner: int) -> float:
-    """Seconds that one of a layer's cores works in an average step."""
-    share = 1 / (cores * steps)
+def _work(layer: LayerCounts, t: _PriceList, corner: int) -> tuple[float, float]:
+    """Seconds per sample that a layer's cores spend in all: (updating and sending, receiving)."""
     messages = layer.messages if layer.messages is not None else layer.spikes_per_sample
-    arriving = layer.messages_in if layer.messages_in is not None else layer.spikes_in * cores
+    arriving = layer.messages_in if layer.messages_in is not None else layer.spikes_in
     generate = (
         layer.updates * t.access[corner]
         + layer.updates_active * t.active[corner]
@@ -212,18 +217,26 @@ def _core(layer: LayerCounts, steps: int, t: _PriceList, cores: int, corner: int
     )
     conv = layer.sop_conv
     process = arriving * t.arrive[corner] + (layer.sop_event - conv) * t.sop[corner] + conv * t.sop_conv[corner]
-    return max(generate, process) * share
+    return generate, process
 
 
-def _cores(counts: OpCounts, chip: ChipSpec, fit: FitReport | None) -> tuple[dict[str, int], int]:
-    """Cores of every layer, and tiles in use."""
+def _cores(counts: OpCounts, chip: ChipSpec, fit: FitReport | None) -> tuple[list[dict[str, float]], int]:
+    """For every core the share that it has of each layer, and the number of tiles in use."""
+    cores: list[dict[str, float]] = []
+    layers = {layer.name: layer for layer in counts.layers}
+    placed: dict[tuple[int, int], dict[str, float]] = {}
+    for tile in fit.tiles if fit is not None else ():
+        if tile.layer in layers:
+            core = placed.setdefault((tile.chip, tile.core), {})
+            core[tile.layer] = core.get(tile.layer, 0.0) + tile.neurons / layers[tile.layer].neurons
+    cores += placed.values()
     per_core = chip.limit("neurons_per_core") or math.inf
-    cores = {layer.name: max(1, math.ceil(layer.neurons / per_core)) for layer in counts.layers}
-    if fit is not None:
-        cores |= {name: n for name, n in fit.cores_by_layer.items() if n and name in cores}
-    total = fit.cores if fit is not None and fit.cores else sum(cores.values())
+    missing = [layer for name, layer in layers.items() if not any(name in core for core in cores)]
+    for layer in missing:
+        count = max(1, math.ceil(layer.neurons / per_core))
+        cores += [{layer.name: 1 / count}] * count
     per_tile = (chip.limit("cores_per_chip") or 1) / (chip.limit("tiles_per_chip") or 1)
-    return cores, max(1, math.ceil(total / per_tile))
+    return cores, max(1, math.ceil(len(cores) / per_tile))
 
 
 def _depth(counts: OpCounts) -> int:

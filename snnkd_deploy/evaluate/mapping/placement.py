@@ -40,12 +40,13 @@ class Placement:
     tiles: tuple[Tile, ...]
     limits: Mapping[str, float] = field(default_factory=dict)
     mesh: Mesh | None = None
+    input_core: Core | None = None
 
     def route(self, counts: OpCounts) -> OpCounts:
         """The counts with messages, hops, intra-tile and off-chip traffic per sample.
 
         A spike is one message to each core that has a tap of it, once, however many taps. Input events
-        come from outside: they are messages, but their way onto the mesh is not known and gives no hops.
+        are messages too; they travel from `input_core`, and where that is not known they give no hops.
         """
         out: dict[str, float] = defaultdict(float)
         arriving: dict[str, float] = defaultdict(float)
@@ -58,6 +59,8 @@ class Placement:
                 messages = float(sent.sum())
                 out[source] += messages
                 arriving[layers_of[core]] += messages
+                if source == self.model.input_name and self.input_core is not None:
+                    self._travel(self.input_core, core, messages, totals)
                 for tile in self.tiles:
                     if tile.layer == source:
                         part = float(sent[tuple(slice(a, b) for a, b in tile.box)].sum())
