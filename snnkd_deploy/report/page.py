@@ -26,11 +26,10 @@ from snnkd_deploy.report.headline import (
     fit_fact,
     latency_fact,
     parity_facts,
-    plain,
     span,
     stages,
 )
-from snnkd_deploy.report.numbers import UNKNOWN, count, percent, seconds, significant
+from snnkd_deploy.report.numbers import UNKNOWN, count, percent, seconds, si, significant
 from snnkd_deploy.report.plots import Plot
 from snnkd_deploy.report.schema import Interval, Report
 
@@ -41,6 +40,7 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "whole": lambda value: f"{value:,}",
     "three": lambda value: significant(value, 3),
     "plain": str,
+    "duration": lambda value: si(value, "s"),
 }
 
 
@@ -258,8 +258,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plain"] = plain
-    environment.globals["enumerate"] = enumerate
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["plural"] = lambda unit: unit + "s" if len(unit) > 1 and unit.islower() else unit
     return environment
 
 

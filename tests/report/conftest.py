@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from snnkd_deploy.report import Report
+from snnkd_deploy.report.page import render_page
 
 STEPS, SAMPLES, LAVA_SAMPLES = 6, 360, 300
 CLASSES = [str(i) for i in range(10)]
@@ -411,6 +412,13 @@ def minimal() -> Report:
 @pytest.fixture
 def priced() -> Report:
     return Report.model_validate(priced_document())
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, str]:
+    """The three reports as pages. Drawing takes seconds, so it is done once."""
+    documents = {"full": full_document(), "minimal": minimal_document(), "priced": priced_document()}
+    return {name: render_page(Report.model_validate(document)) for name, document in documents.items()}
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from snnkd_deploy.report.plots.style import (
     SERIES,
     Plot,
     draw,
+    legend_above,
     share_axis,
     shorten,
 )
@@ -72,7 +73,7 @@ def plot_per_step(steps: PerStep, teacher: float | None) -> Plot:
         share_axis(ax.yaxis)
         ax.margins(x=0.06, y=0.14)
         ax.set_xlabel("timesteps")
-        ax.legend(loc="lower right")
+        legend_above(ax, *ax.get_legend_handles_labels())
 
     first, last = steps.cumulative[0], steps.cumulative[-1]
     alt = f"Accuracy by timestep: {percent(first)} after 1 step, {percent(last)} after {len(shown)}." + (
@@ -81,11 +82,13 @@ def plot_per_step(steps: PerStep, teacher: float | None) -> Plot:
     return draw("per-step", alt, 230, paint)
 
 
-def plot_confusion(confusion: Confusion) -> Plot:
+def plot_confusion(confusion: Confusion) -> Plot | None:
     """Rows are true classes, columns predictions. Hits and misses have their own colours and their own scales:
     on a good network a shared scale would show the diagonal and nothing else."""
     counts, classes = confusion.counts, confusion.classes
     size = len(classes)
+    if not size:
+        return None
     hits = max((counts[i][i] for i in range(size)), default=0)
     misses = max((counts[i][j] for i in range(size) for j in range(size) if i != j), default=0)
 

@@ -30,7 +30,7 @@ from snnkd_deploy.report.schema import CoreMap, LayerInfo, RasterSample
 
 def plot_rates(layers: Sequence[LayerInfo]) -> Plot | None:
     """Spikes per neuron and timestep, per layer."""
-    rows = [(layer.name, layer.rate) for layer in layers if layer.rate is not None]
+    rows = [(layer.name, layer.rate) for layer in layers if layer.rate is not None and layer.spiking]
     if not rows:
         return None
 

@@ -67,13 +67,22 @@ def _plot(name: str, title: str, rows: Sequence[Row]) -> Plot | None:
         return None
     log = max(ends) / min(ends) > _LOG_FROM
 
+    def is_known(row: Row) -> bool:
+        return row.value is not None and row.value.known
+
+    # A line of text needs less room than a line of text over a bar.
+    heights, y = [], 0.0
+    for row in rows:
+        heights.append(y)
+        y += 1.0 if is_known(row) else 0.6
+
     def paint(ax: Axes) -> None:
         low = min(ends) / 1.6 if log else 0.0
         high = max(ends) * (1.6 if log else 1.08)
-        for y, row in enumerate(rows):
+        for y, row in zip(heights, rows, strict=True):
             ax.text(0, y - 0.24, shorten(row.label, 38), transform=ax.get_yaxis_transform(), color=INK, va="bottom")
             text = row.words
-            if row.value is not None and row.value.known:
+            if row.value is not None and is_known(row):
                 text = _bar(ax, y, row.value, row.look, low)
             ax.text(1, y - 0.24, text, transform=ax.get_yaxis_transform(), color=MUTED, va="bottom", ha="right")
         if log:
@@ -86,18 +95,18 @@ def _plot(name: str, title: str, rows: Sequence[Row]) -> Plot | None:
             ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, "J", 1 if log else 2)))
         ax.set_xlim(low, high)
-        ax.set_ylim(len(rows) - 0.55, -0.95)
+        ax.set_ylim(heights[-1] + (0.45 if is_known(rows[-1]) else 0.1), heights[0] - 0.95)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
         ax.set_xlabel("energy per inference" + (", log scale" if log else ""))
 
     def words(row: Row) -> str:
-        if row.value is None or not row.value.known:
+        if row.value is None or not is_known(row):
             return f"{row.label}: {row.words}"
         return f"{row.label}: {interval(row.value.low or 0, row.value.high or 0, 'J')}"
 
     alt = f"{title}: " + "; ".join(map(words, rows)) + "."
-    return draw(name, alt, 56 + 40 * len(rows), paint)
+    return draw(name, alt, 56 + 40 * y, paint)
 
 
 def _bar(ax: Axes, y: float, value: Interval, look: str, floor: float) -> str:

@@ -66,8 +66,10 @@ def plot_learning(curve: Curve) -> Plot | None:
         _epochs(ax, curve)
         ax.yaxis.set_major_locator(MaxNLocator(5))
         share_axis(ax.yaxis)
-        ax.set_ylabel("accuracy")
-        ax.legend(loc="lower right")
+        handles, labels = ax.get_legend_handles_labels()
+        ax.set_ylabel("accuracy" if len(labels) > 1 else f"{labels[0]} accuracy")
+        if len(labels) > 1:
+            legend_above(ax, handles, labels)
 
     alt = (
         f"Accuracy of {curve.stage} over {len(curve.epochs)} epochs; at the end: "
@@ -84,7 +86,7 @@ def plot_firing(curve: Curve) -> Plot | None:
     def paint(ax: Axes) -> None:
         _line(ax, curve.epochs, curve.firing_rate, 2, "")
         _epochs(ax, curve)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.15 * max(max(v for v in curve.firing_rate if v is not None), 1e-9))
         ax.yaxis.set_major_locator(MaxNLocator(5))
         share_axis(ax.yaxis)
         ax.set_ylabel("firing rate")
