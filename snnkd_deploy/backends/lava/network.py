@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from snnkd_deploy.backends.lava.plan import Plan, PopulationPlan, SynapsePlan
 from snnkd_deploy.backends.lava.processes.gate import SampleGate
 from snnkd_deploy.backends.lava.processes.probe import StateProbe
-from snnkd_deploy.backends.lava.processes.recorder import FileRecorder
+from snnkd_deploy.backends.lava.processes.recorder import PORTS, FileRecorder
 from snnkd_deploy.backends.lava.processes.source import ColumnSource
 
 Arrays = dict[str, np.ndarray]
@@ -44,13 +44,19 @@ def assemble(plan: Plan, arrays: Arrays, folder: Path) -> list[AbstractProcess]:
         process = SampleGate(limit=arrays[gate.limit], window=plan.window, depth=gate.depth)
         spikes[gate.source].connect(process.s_in)
         processes[gate.name], spikes[gate.name] = process, process.s_out
-    for recorder in plan.recorders:
+    for start in range(0, len(plan.recorders), PORTS):
+        some = plan.recorders[start : start + PORTS]
         process = FileRecorder(
-            path=str(folder / recorder.file), size=recorder.size, window=plan.window, depth=recorder.depth
+            paths=[str(folder / recorder.file) for recorder in some],
+            sizes=[recorder.size for recorder in some],
+            depths=[recorder.depth for recorder in some],
+            window=plan.window,
         )
-        processes[recorder.name], inputs[recorder.name] = process, process.a_in
-        if recorder.source:
-            spikes[recorder.source].connect(process.a_in)
+        extra.append(process)
+        for index, recorder in enumerate(some):
+            inputs[recorder.name] = process.port(index)
+            if recorder.source:
+                spikes[recorder.source].connect(process.port(index))
     for synapse in plan.synapses:
         extra.append(_synapse(synapse, arrays, [spikes[s] for s in synapse.sources], inputs[synapse.target]))
     for name, target in plan.wires:
