@@ -194,7 +194,8 @@ def _barrier(times: dict[int, Times], tiles: int, corner: int) -> float:
 
 
 def _step(counts: OpCounts, t: _PriceList, cores: list[dict[str, float]], tiles: int, corner: int) -> float:
-    times = {layer.name: _work(layer, t, corner) for layer in counts.layers}
+    holders = {layer.name: sum(layer.name in core for core in cores) for layer in counts.layers}
+    times = {layer.name: _work(layer, t, corner, holders[layer.name]) for layer in counts.layers}
     slowest = 0.0
     for core in cores:
         # Layers that share a core take turns.
@@ -204,10 +205,13 @@ def _step(counts: OpCounts, t: _PriceList, cores: list[dict[str, float]], tiles:
     return _barrier(t.barrier, tiles, corner) + slowest / counts.steps
 
 
-def _work(layer: LayerCounts, t: _PriceList, corner: int) -> tuple[float, float]:
-    """Seconds per sample that a layer's cores spend in all: (updating and sending, receiving)."""
+def _work(layer: LayerCounts, t: _PriceList, corner: int, cores: int) -> tuple[float, float]:
+    """Seconds per sample that a layer's cores spend in all: (updating and sending, receiving).
+
+    Before mapping every core of a layer hears every source spike: true of dense layers, high for maps.
+    """
     messages = layer.messages if layer.messages is not None else layer.spikes_per_sample
-    arriving = layer.messages_in if layer.messages_in is not None else layer.spikes_in
+    arriving = layer.messages_in if layer.messages_in is not None else layer.spikes_in * cores
     generate = (
         layer.updates * t.access[corner]
         + layer.updates_active * t.active[corner]
