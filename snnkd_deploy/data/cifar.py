@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +35,8 @@ class CifarSpec:
 
     folder: str
     stem: str
+    binary_folder: str
+    python_folder: str
     train: tuple[str, ...]
     test: str
     records: dict[str, int]
@@ -51,6 +52,8 @@ class CifarSpec:
 CIFAR10 = CifarSpec(
     folder="CIFAR10",
     stem="cifar-10",
+    binary_folder="cifar-10-batches-bin",
+    python_folder="cifar-10-batches-py",
     train=tuple(f"data_batch_{i}" for i in range(1, 6)),
     test="test_batch",
     records={f"data_batch_{i}": 10000 for i in range(1, 6)} | {"test_batch": 10000},
@@ -61,6 +64,8 @@ CIFAR10 = CifarSpec(
 CIFAR100 = CifarSpec(
     folder="CIFAR100",
     stem="cifar-100",
+    binary_folder="cifar-100-binary",
+    python_folder="cifar-100-python",
     train=("train",),
     test="test",
     records={"train": 50000, "test": 10000},
@@ -83,29 +88,27 @@ def read_cifar100(request: Request) -> Source:
 
 
 def _read(request: Request, spec: CifarSpec, label: int, classes: tuple[str, ...]) -> Source:
-    layouts = _layouts(spec)
     remote = Remote(f"{spec.folder}/{spec.stem}-binary.tar.gz", (f"{_URL}{spec.stem}-binary.tar.gz",), spec.md5)
-    number, files = obtain(request, layouts, (remote,))
-    if number == 4:
+    form, files = obtain(request, _layouts(spec), (remote,))
+    packed = form in (BINARY_TAR, PYTHON_TAR)
+    if form == MOSAICS:
         arrays = read_mosaics(files, spec.batches, spec.records)
-    elif number in (1, 3):
-        members = tuple(f"{name}.bin" for name in spec.batches) if number == 1 else spec.batches
-        decode = _binary if number == 1 else _python
-        arrays = [
-            decode(raw, spec, name, f"{files[0]}:{member}")
-            for name, member, raw in zip(spec.batches, members, _tar_members(files[0], members), strict=True)
-        ]
     else:
-        decode = _binary if number == 0 else _python
-        arrays = [
-            decode(_file_bytes(path), spec, name, str(path)) for name, path in zip(spec.batches, files, strict=True)
-        ]
+        decode, suffix = (_binary, ".bin") if form in (BINARY, BINARY_TAR) else (_python, "")
+        members = tuple(name + suffix for name in spec.batches)
+        raws = _tar_members(files[0], members) if packed else map(_file_bytes, files)
+        where = [f"{files[0]}:{member}" for member in members] if packed else list(map(str, files))
+        arrays = [decode(raw, spec, *names) for raw, *names in zip(raws, spec.batches, where, strict=True)]
     for name, (_, labels) in zip(spec.batches, arrays, strict=True):
         if int(labels[:, label].max()) >= len(classes):
             raise DataError("labels out of range", where=f"{files[0].parent}, {name}", need=f"< {len(classes)}")
     train = Pool(torch.cat([x for x, _ in arrays[:-1]]), torch.cat([y[:, label] for _, y in arrays[:-1]]))
     test = Pool(arrays[-1][0], arrays[-1][1][:, label].clone())
-    return Source("image", train, test, classes, 255, str(files[0] if number in (1, 3) else files[0].parent))
+    return Source("image", train, test, classes, 255, str(files[0] if packed else files[0].parent))
+
+
+# The order of the layouts below.
+BINARY, BINARY_TAR, PYTHON, PYTHON_TAR, MOSAICS = range(5)
 
 
 def _layouts(spec: CifarSpec) -> tuple[Layout, ...]:
@@ -114,20 +117,15 @@ def _layouts(spec: CifarSpec) -> tuple[Layout, ...]:
     def under(name: str) -> tuple[str, ...]:
         return (*(f"{top}{name}".rstrip("/") for top in tops), "")
 
-    binary_folder = f"{spec.stem}-batches-bin" if spec is CIFAR10 else f"{spec.stem}-binary"
-    python_folder = f"{spec.stem}-batches-py" if spec is CIFAR10 else f"{spec.stem}-python"
     layouts: tuple[Layout, ...] = (
-        Layout(under(binary_folder), tuple((f"{name}.bin",) for name in spec.batches)),
+        Layout(under(spec.binary_folder), tuple((f"{name}.bin",) for name in spec.batches)),
         Layout(under(""), ((f"{spec.stem}-binary.tar.gz",),)),
-        Layout(under(python_folder), tuple((name,) for name in spec.batches)),
+        Layout(under(spec.python_folder), tuple((name,) for name in spec.batches)),
         Layout(under(""), ((f"{spec.stem}-python.tar.gz",),)),
     )
     if spec.label_bytes == 1:
         layouts += (Layout(under(""), (("index.npz",), *((f"{name}.webp",) for name in spec.batches))),)
     return layouts
-
-
-Decoder = Callable[[bytes, CifarSpec, str, str], tuple[Tensor, Tensor]]
 
 
 def _binary(raw: bytes, spec: CifarSpec, batch: str, where: str) -> tuple[Tensor, Tensor]:

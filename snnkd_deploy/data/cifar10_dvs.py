@@ -38,6 +38,7 @@ _FILES = {
     "truck": ("7712839", "89f3922fd147d9aeff89e76a2b0b70a7"),
 }
 _REMOTES = tuple(Remote(f"CIFAR10DVS/{name}.zip", (_FIGSHARE + n,), md5) for name, (n, md5) in _FILES.items())
+_HINT = "the unpacked CIFAR10DVS/<class>/*.aedat will do as well"
 _ZIPS = Layout(_TOPS, tuple((f"{name}.zip",) for name in CIFAR10_CLASSES))
 
 
@@ -50,7 +51,7 @@ def read_cifar10_dvs(request: Request) -> Source:
     options = EventOptions.of(request, window_us="sample")
     folders = _find_folders(request)
     if folders is None:
-        _, files = obtain(request, (_ZIPS,), _REMOTES)
+        _, files = obtain(request, (_ZIPS,), _REMOTES, hints=(_HINT,))
         parts, where = [_from_zip(path) for path in files], files[0].parent
     else:
         parts, where = [_from_folder(path) for path in folders], folders[0].parent

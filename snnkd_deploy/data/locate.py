@@ -80,28 +80,25 @@ def find_layout(layouts: tuple[Layout, ...], where: list[Place]) -> tuple[int, l
 
 
 def not_found(name: str, layouts: tuple[Layout, ...], where: list[Place], hints: tuple[str, ...] = ()) -> DataError:
-    """The error for a data set that is nowhere: what was looked for, where, what to try."""
-    problems = [
-        Problem(
-            f"data set {name} was not found",
-            have="looked in " + ", ".join(map(str, where)),
-            need=" or ".join(_describe(layout) for layout in layouts),
-            remedy=f"--data DIR or {ENVIRONMENT}=DIR with the folder that holds these files",
-        )
-    ]
+    """The error for a data set that is nowhere: where we looked, for what, what to try."""
+    looked = ", ".join(map(str, where))
+    remedy = f"--data DIR or {ENVIRONMENT}=DIR with the folder that holds these files"
+    problems = [Problem(f"data set {name} was not found in {looked}", remedy=remedy)]
+    problems += [Problem(f"no {_describe(layout)}", remedy="; or ".join(hints)) for layout in layouts]
     for place in where:
         for layout in layouts:
             for folder in layout.folders:
                 problems += _partial(place.path / folder, layout)
-    problems += [Problem("other ways to get it", remedy=hint) for hint in hints]
-    error = DataError.from_problems(problems)
-    assert isinstance(error, DataError)
-    return error
+    return DataError(problems[0], also=problems[1:])
 
 
 def _describe(layout: Layout) -> str:
-    names = ", ".join("|".join(names) for names in layout.files)
-    return f"{layout.folders[0]}/{{{names}}}" if layout.folders[0] else names
+    """The layout's first folder with the first name of every file, long lists shortened."""
+    names = [names[0] for names in layout.files]
+    if len(names) > 4:
+        names = [*names[:2], "...", names[-1]]
+    folder = f"{layout.folders[0]}/" if layout.folders[0] else ""
+    return f"{folder}{names[0]}" if len(names) == 1 else f"{folder}{{{', '.join(names)}}}"
 
 
 def _partial(folder: Path, layout: Layout) -> list[Problem]:

@@ -45,6 +45,7 @@ _LAYOUTS = (
     Layout(_TOPS, (("Train.zip", "train.zip"), ("Test.zip", "test.zip"))),
     Layout(("NMNIST_small", "nmnist_small", *_TOPS), (("nmnist_small.npz",),)),
 )
+_HINT = "the unpacked folders NMNIST/Train/<digit>/*.bin and NMNIST/Test/<digit>/*.bin will do as well"
 # The ATIS marks an overflow of its clock by an event on this row, outside the sensor.
 _OVERFLOW_ROW, _OVERFLOW_US = 240, 1 << 13
 
@@ -58,7 +59,7 @@ def read_nmnist(request: Request) -> Source:
             folders = [place.path / top / part for part in ("Train", "Test")]
             if all(folder.is_dir() for folder in folders):
                 return _originals(request, [_from_folder(f) for f in folders], str(folders[0].parent), options)
-    number, files = obtain(request, _LAYOUTS, _REMOTES)
+    number, files = obtain(request, _LAYOUTS, _REMOTES, hints=(_HINT,))
     if number == 0:
         return _originals(request, [_from_zip(f) for f in files], str(files[0].parent), options)
     return _subset(request, files[0], options)

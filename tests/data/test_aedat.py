@@ -80,6 +80,11 @@ def test_aedat2_round_trip_and_external_events() -> None:
         read_aedat2_dvs128(HEADER31 + b"\0" * 8, "here")
 
 
+def gesture_times(seed: int) -> np.ndarray:
+    """The recording's times, its last event exactly at the end of the last gesture."""
+    return np.append(recording(seed).t_us[:-1], 9000)
+
+
 def gesture_folder(root: Path) -> None:
     folder = root / "DvsGesture"
     folder.mkdir(parents=True)
@@ -87,21 +92,22 @@ def gesture_folder(root: Path) -> None:
         names = [f"user{u:02d}_led.aedat" for u in users]
         (folder / f"trials_to_{part}.txt").write_text("\n".join(names) + "\n\n")
         for u, name in zip(users, names, strict=True):
-            (folder / name).write_bytes(aedat31(recording(u)))
+            (folder / name).write_bytes(aedat31(recording(u)._replace(t_us=gesture_times(u))))
             table = "class,startTime_usec,endTime_usec\n3,1000,4000\n11,4000,9000\n"
             (folder / f"user{u:02d}_led_labels.csv").write_text(table)
 
 
 def test_dvs_gesture(tmp_path: Path) -> None:
     gesture_folder(tmp_path)
-    data = load_dataset("dvs-gesture", root=tmp_path, validation=0, options={"window_us": 5000, "cap": 255})
+    data = load_dataset("dvs-gesture", root=tmp_path, validation=0, options={"window_us": 6000, "cap": 255})
     assert (data.shape, len(data.classes)) == ((2, 128, 128), 11)
     assert data.train.y.tolist() == [2, 10, 2, 10] and data.test.y.tolist() == [2, 10]
-    e = recording(2)
+    e = recording(2)._replace(t_us=gesture_times(2))
     inside = (e.t_us >= 4000) & (e.t_us < 9000)
-    want = np.zeros((5, 2, 128, 128), np.uint8)
+    assert (e.t_us[~inside] == 9000).any()  # the end belongs to the next gesture
+    want = np.zeros((6, 2, 128, 128), np.uint8)
     np.add.at(want, ((e.t_us[inside] - 4000) // 1000, e.p[inside], e.y[inside], e.x[inside]), 1)
-    assert np.array_equal(data.train.frames(torch.tensor([3]), 5)[:, 0].numpy(), want)
+    assert np.array_equal(data.train.frames(torch.tensor([3]), 6)[:, 0].numpy(), want)
     assert load_dataset("dvs-gesture", root=tmp_path).train.x.window_us is None  # each its own duration
 
 

@@ -108,7 +108,9 @@ def test_an_interrupted_run_resumes_from_the_part_file(server: Server, tmp_path:
 
 def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) -> None:
     server.ranges, server.cut_after = False, [5000]
-    assert fetch(remote(server), tmp_path).read_bytes() == BODY
+    seen: list[tuple[str, int, int | None]] = []
+    assert fetch(remote(server), tmp_path, lambda *args: seen.append(args)).read_bytes() == BODY
+    assert seen[-1] == ("file.bin", len(BODY), len(BODY))
 
 
 def test_a_part_file_of_something_else_is_thrown_away(server: Server, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnkd_deploy.data import latency, rate, repeat_constant
@@ -14,6 +14,7 @@ def test_repeat_constant_is_a_view() -> None:
     assert all(torch.equal(step, x) for step in out)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 255), st.data())
 def test_latency_fires_once_at_the_step_of_its_formula(T: int, levels: int, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.integers(0, levels), min_size=1, max_size=8))

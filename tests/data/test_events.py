@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnkd_deploy.data.events import EventStore, make_store
@@ -33,6 +33,7 @@ EVENT = st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 1), st.in
 EVENTS = st.lists(st.lists(EVENT, max_size=12), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(EVENTS, st.integers(1, 7), st.sampled_from([None, 1, 20, 41, 100]), st.sampled_from([1, 2, 255]), st.data())
 def test_frames_equal_a_loop_over_events(events, T, window, cap, data) -> None:  # type: ignore[no-untyped-def]
     rows = data.draw(st.lists(st.integers(0, len(events) - 1), max_size=5))
@@ -42,6 +43,7 @@ def test_frames_equal_a_loop_over_events(events, T, window, cap, data) -> None: 
     assert torch.equal(got, naive(events, rows, T, (2, 3, 4), window, cap))
 
 
+@settings(deadline=None)
 @given(EVENTS, st.integers(1, 7), st.sampled_from([None, 20, 100]), st.sampled_from([1, 2, 255]))
 def test_lost_accounts_for_every_event(events, T, window, cap) -> None:  # type: ignore[no-untyped-def]
     s = replace(store(events, cap=cap), window_us=window)

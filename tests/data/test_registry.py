@@ -5,7 +5,7 @@ import torch
 
 from snnkd_deploy.data import DATASETS, Split, load_dataset
 from snnkd_deploy.data.dataset import Pool, Source
-from snnkd_deploy.data.registry import split_source
+from snnkd_deploy.data.registry import _count, split_source
 from snnkd_deploy.data.request import Request
 from snnkd_deploy.errors import DataError, UsageError
 
@@ -45,6 +45,11 @@ def test_validation_does_not_move_the_test_part() -> None:
     assert (len(without.val), len(without.train)) == (0, 1437)
     assert len(with_val.val) == 432  # 0.3 * 1437 = 431.1, rounded up
     assert without.val.x.shape == (0, 1, 8, 8)
+
+
+@pytest.mark.parametrize(("fraction", "n", "count"), [(0.1, 30, 3), (0.2, 1797, 360), (0.07, 100, 7), (0.9, 1, 0)])
+def test_a_fraction_rounds_up_but_not_for_the_error_of_binary_numbers(fraction: float, n: int, count: int) -> None:
+    assert _count(fraction, n) == count
 
 
 def test_limits_keep_a_stratified_part() -> None:

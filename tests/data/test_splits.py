@@ -1,10 +1,11 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnkd_deploy.data.splits import grouped, stratified
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.integers(0, 100), st.integers(0, 3))
 def test_stratified_partitions_with_the_exact_count_and_fair_shares(labels: list[int], share: int, seed: int) -> None:
     y = torch.tensor(labels)
