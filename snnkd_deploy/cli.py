@@ -20,6 +20,9 @@ from snnkd_deploy.progress import set_quiet
 Result = dict[str, Any] | None
 
 
+_words: list[str] = []
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse with our error format and nearest-name suggestions."""
 
@@ -31,8 +34,11 @@ class _Parser(argparse.ArgumentParser):
             word = message.split("'")[1]
             message, known = f"unknown verb '{word}'", verbs
         else:
-            word = next((w for w in message.split() if w.startswith("--")), "")
+            # A misspelt option often surfaces as "required: --input": name the misspelling instead.
             known = options
+            word = next((w for w in _words if w.startswith("--") and w.split("=")[0] not in options), "")
+            if word and verbs == []:
+                message = f"unknown option {word}"
         near = difflib.get_close_matches(word, known, n=1)
         if near and near[0] != word:
             remedy = f"did you mean {near[0]}? {remedy}"
@@ -384,6 +390,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code: 0 success, 1 failure, 2 wrong use, 130 interrupted."""
     global _as_json
     words = list(sys.argv[1:] if argv is None else argv)
+    _words[:] = words
     debug = "--debug" in words
     try:
         parser = build_parser()

@@ -35,12 +35,13 @@ from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.nirfile import read_nir, write_nir
 from snnkd_deploy.lower import lower_student
 from snnkd_deploy.manifest import Manifest, digest, versions, write_text
+from snnkd_deploy.nets.builder import StudentPlan
 from snnkd_deploy.nets.neurons import compile_neurons
 from snnkd_deploy.nets.student import Student
 from snnkd_deploy.nets.surrogate import get_surrogate
 from snnkd_deploy.nets.teachers import build_teacher
-from snnkd_deploy.nets.zoo import StudentPlan, build_student
-from snnkd_deploy.progress import say
+from snnkd_deploy.nets.zoo import build_student
+from snnkd_deploy.progress import Advance, say, task
 from snnkd_deploy.recipe import Recipe, load_recipe, recipe_toml
 
 STAGES = ("teacher", "distill", "export", "validate", "evaluate", "report")
@@ -386,7 +387,11 @@ class Run:
         for name in ("exact", *(b for b in wanted.backends if b != "exact" and b not in self.missing)):
             started = time.monotonic()
             say(f"{name}: {samples} samples x {inputs.steps} steps")
-            trace = get_backend(name).run(model, inputs, Record())
+            backend = get_backend(name)
+            with task(name, samples) as advance:
+                if hasattr(backend, "progress"):
+                    backend.progress = _since_last(advance)
+                trace = backend.run(model, inputs, Record())
             trace.meta |= {"model": model.sha256, "samples": samples}
             path = self.folder / "traces" / f"{name}.npz"
             trace.save(path)
@@ -428,6 +433,18 @@ class Run:
         json_path, html_path = write_report(report, self.folder)
         say(f"report: {html_path}")
         return [Path(json_path), Path(html_path)], {}
+
+
+def _since_last(advance: Advance) -> Callable[[int, int], None]:
+    """Backends report samples done so far; bars advance by differences."""
+    last = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        advance(done - last, "")
+        last = done
+
+    return report
 
 
 def _forget(folder: Path) -> None:

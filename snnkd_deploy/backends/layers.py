@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from snnkd_deploy.backends.engine import Identity, Operator, merge_batch
+from snnkd_deploy.backends.engine import DelayLine, Identity, Operator, merge_batch
 from snnkd_deploy.graph.topology import Shape, conv_padding, pair
 
 
@@ -39,6 +39,12 @@ def linear_map(node: nir.NIRNode, weight: Tensor) -> Callable[[Tensor], Tensor]:
     if isinstance(node, nir.Scale):
         return lambda x: x * weight
     return lambda x: F.linear(x, weight)
+
+
+def delay_line(node: nir.Delay, dt_s: float, shape: Shape) -> DelayLine:
+    """NIR's Delay in whole steps (the checker has made sure that they are)."""
+    steps = np.rint(np.asarray(node.delay, dtype=np.float64) / dt_s).astype(np.int64)
+    return DelayLine(torch.from_numpy(np.broadcast_to(steps, shape).copy()))
 
 
 def structure_operator(node: nir.NIRNode, in_shape: Shape, out_shape: Shape) -> Operator | None:

@@ -117,7 +117,7 @@ def _grid(model: Model, name: str) -> list[Problem]:
     problems: list[Problem] = []
     grids = chip.parameters
     if isinstance(params, SynapseParams):
-        real = np.asarray(node.weight, dtype=np.float64) * params.weight_scale
+        real = model.weight_real(name) * params.weight_scale
         integers = model.weight_int(name)
         if np.abs(real - integers).max(initial=0) > 1e-3:
             problems.append(Problem("weights are not on the grid that weight_scale declares", name))

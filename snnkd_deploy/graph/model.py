@@ -81,9 +81,14 @@ class Model:
         assert isinstance(params, NeuronParams)
         return params
 
+    def weight_real(self, name: str) -> np.ndarray:
+        """Real weights of a weight node as float64 (what NIR calls `scale` in a Scale node)."""
+        node = self.nodes[name]
+        return np.asarray(node.scale if isinstance(node, nir.Scale) else node.weight, dtype=np.float64)
+
     def weight_int(self, name: str) -> np.ndarray:
         """Integer weights of a synapse node as int64, in the layout of the NIR node."""
-        scaled = np.asarray(self.nodes[name].weight, dtype=np.float64) * self.synapse(name).weight_scale
+        scaled = self.weight_real(name) * self.synapse(name).weight_scale
         return np.rint(scaled).astype(np.int64)
 
     def synapse_bias_int(self, name: str) -> np.ndarray | None:
@@ -99,7 +104,7 @@ class Model:
         total = np.zeros(shape, dtype=np.int64)
         params = self.profile.nodes.get(name)
         leak = getattr(self.nodes[name], "v_leak", None)
-        if isinstance(params, NeuronParams) and params.leak_scale and leak is not None:
+        if isinstance(params, NeuronParams | ReadoutParams) and params.leak_scale and leak is not None:
             leak_int = np.rint(np.asarray(leak, dtype=np.float64) * params.leak_scale).astype(np.int64)
             total += np.broadcast_to(leak_int, shape)
         for source in self.weight_sources(name):
@@ -125,7 +130,8 @@ class Model:
                     continue
                 entry[key] = pair(value) if key in _PAIRS and not isinstance(value, str | bytes) else value
             nodes[name] = entry
-        profile = self.profile.model_dump(mode="json", exclude={"provenance"})
+        # Without defaults, so that a field added by a later release does not change the hash of older models.
+        profile = self.profile.model_dump(mode="json", exclude={"provenance"}, exclude_defaults=True)
         return {"nodes": nodes, "edges": sorted(map(tuple, self.graph.edges)), "profile": profile}
 
     @cached_property

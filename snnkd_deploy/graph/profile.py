@@ -28,11 +28,12 @@ class Encoding(_Part):
     """How the input tensor is meant. Declared, never guessed from values.
 
     events: spike counts 0/1 per step. graded: integers of `bits` bits per step. current: one constant
-    image of integers 0..levels, whose first layer is computed on the host and injected as bias.
+    image of integers low..levels, whose first layer is computed on the host and injected as bias.
     """
 
     kind: Literal["events", "graded", "current", "float"]
     levels: Annotated[int, Field(ge=1)] = 1
+    low: int = 0  # smallest integer of a `current` image; negative for the bias mantissas of a `.net` file
     bits: Annotated[int, Field(ge=0, le=32)] = 0
 
 
@@ -54,6 +55,8 @@ class SynapseParams(_Part):
     message_bits: Annotated[int, Field(ge=0, le=32)] = 0
     # Axonal delay in steps per source, or one number for all (the .net format's `delay`).
     delay: tuple[int, ...] = ()
+    # Host values that enter the bias register of their population: its u stays 0.
+    as_bias: bool = False
 
 
 class NeuronParams(_Part):
@@ -82,6 +85,8 @@ class ReadoutParams(_Part):
     Du: Annotated[int, Field(ge=0, le=4096)] = 4096
     Dv: Annotated[int, Field(ge=0, le=4096)] = 0
     read: Literal["u", "v"] = "v"
+    leak_scale: Annotated[float, Field(ge=0)] = 0.0
+    silent: bool = False  # Lava runs it as a LIF that cannot fire: its trace holds a spike train of zeros
     scale: Annotated[float, Field(gt=0)] = 1.0
 
 
@@ -109,5 +114,7 @@ class Profile(_Part):
     steps: Annotated[int, Field(ge=1)] | None = None  # timesteps it was trained for
     chip: ChipStamp | None = None
     nodes: dict[str, NodeParams] = {}
+    # The last population votes in this many groups of neighbours; logits are mean spike counts of a group.
+    vote_groups: Annotated[int, Field(ge=1)] | None = None
     classes: tuple[str, ...] = ()
     provenance: dict[str, Any] = {}

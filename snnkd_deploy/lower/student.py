@@ -159,6 +159,8 @@ class _Lowering:
             )
             self.edges.append((source, synapse.name))
         else:
+            if synapse.pool_area:  # the pooled map in full: every position of a channel has its weight
+                weight = weight.repeat(synapse.pool_area, axis=1)
             self.nodes[synapse.name] = nir.Affine(weight=weight, bias=bias)
             self.edges.append((self._flattened(source), synapse.name))
         self.edges.append((synapse.name, population.name))

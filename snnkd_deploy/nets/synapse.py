@@ -19,6 +19,8 @@ from snnkd_deploy.nets.rounding import to_grid
 class Synapse(nn.Module):
     """A linear map (N, in) -> (N, out) or convolution (N, C, H, W) -> (N, O, H', W'), bias-free.
 
+    `pool_area` > 0: a linear map on the sum over that many map positions, which is global average pooling
+    with its 1/area folded into the weights.
     The bias that BatchNorm leaves behind belongs to the population that the synapse feeds.
     `fixed` weights (identity shortcuts) are not trained.
     """
@@ -35,15 +37,19 @@ class Synapse(nn.Module):
         groups: int = 1,
         batch_norm: bool = True,
         fixed: Tensor | None = None,
+        pool_area: int = 0,
     ) -> None:
         super().__init__()
         self.name, self.kernel, self.stride, self.padding, self.groups = name, kernel, stride, padding, groups
+        self.pool_area = pool_area
         shape = (out_features, in_features // groups, kernel, kernel) if kernel else (out_features, in_features)
         if fixed is not None:
             self.register_buffer("weight", fixed.reshape(shape).clone())
         else:
             self.weight = nn.Parameter(torch.empty(shape))
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+            if pool_area:
+                self.weight.data.div_(pool_area)
         self.norm: nn.Module | None = None
         if batch_norm:
             self.norm = nn.BatchNorm2d(out_features) if kernel else nn.BatchNorm1d(out_features)
@@ -56,6 +62,8 @@ class Synapse(nn.Module):
         """The map with other weights (the quantised ones), on a merged batch (N, ...)."""
         if self.is_conv:
             return F.conv2d(x, weight, None, self.stride, self.padding, 1, self.groups)
+        if self.pool_area:
+            return F.linear(x.flatten(2).sum(2), weight)
         return F.linear(x.flatten(1), weight)
 
     def forward(self, x: Tensor) -> Tensor:

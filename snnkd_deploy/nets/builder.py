@@ -1,0 +1,133 @@
+"""What a student is built from, and the builder that adds its populations one by one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from snnkd_deploy.errors import RecipeError
+from snnkd_deploy.nets.neurons import Lif
+from snnkd_deploy.nets.population import Population
+from snnkd_deploy.nets.student import Student
+from snnkd_deploy.nets.surrogate import get_surrogate
+from snnkd_deploy.nets.synapse import Synapse
+
+
+@dataclass(frozen=True)
+class StudentPlan:
+    """Everything a student is built from; saved beside its weights."""
+
+    net: str
+    input_shape: tuple[int, ...]
+    classes: int
+    levels: int
+    steps: int
+    encoding: str = "current"
+    width: float = 1.0
+    leak: float = 0.5
+    current_leak: float = 0.0
+    threshold: float = 1.0
+    fires: str = ">"
+    surrogate: str = "sigmoid4"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def lif(self) -> Lif:
+        return Lif(
+            leak_v=self.leak,
+            leak_u=self.current_leak,
+            threshold=self.threshold,
+            surrogate=get_surrogate(self.surrogate),
+            fires=">=" if self.fires == ">=" else ">",
+        )
+
+    def channels(self, base: int) -> int:
+        return max(1, round(base * self.width))
+
+
+class Builder:
+    """Adds populations one by one and keeps track of shapes."""
+
+    def __init__(self, plan: StudentPlan) -> None:
+        self.plan = plan
+        self.shapes: dict[str, tuple[int, ...]] = {"input": plan.input_shape}
+        self.populations: list[Population] = []
+
+    def add(self, name: str, shape: tuple[int, ...], inputs: list[tuple[str, Synapse]]) -> str:
+        host = self.plan.levels if self.plan.encoding == "current" and not self.populations else 0
+        has_norm = any(synapse.norm is not None for _, synapse in inputs)
+        self.populations.append(
+            Population(name, shape, inputs, self.plan.lif(), bias=not has_norm, host_levels=host)
+        )
+        self.shapes[name] = shape
+        return name
+
+    def conv(self, index: str, source: str, channels: int, *, kernel: int = 3, stride: int = 1) -> str:
+        """conv - BatchNorm - LIF; padding keeps the size at stride 1."""
+        synapse, shape = self.conv_synapse(f"conv{index}", source, channels, kernel=kernel, stride=stride)
+        return self.add(f"lif{index}", shape, [(source, synapse)])
+
+    def conv_synapse(
+        self, name: str, source: str, channels: int, *, kernel: int = 3, stride: int = 1
+    ) -> tuple[Synapse, tuple[int, ...]]:
+        c, h, w = self._map(source)
+        padding = kernel // 2
+        synapse = Synapse(name, c, channels, kernel=kernel, stride=stride, padding=padding)
+        size = [(n + 2 * padding - kernel) // stride + 1 for n in (h, w)]
+        if min(size) < 1:
+            raise RecipeError(f"the map is used up before {name}", have=f"{h}x{w}", remedy="fewer strided layers")
+        return synapse, (channels, size[0], size[1])
+
+    def dense(self, index: str, source: str, features: int, *, pool: bool = False) -> str:
+        """linear - BatchNorm - LIF; `pool`: global average pooling in front, folded into the weights."""
+        area = math.prod(self.shapes[source][1:]) if pool else 0
+        inputs = self.shapes[source][0] if pool else self._flat(source)
+        synapse = Synapse(f"fc{index}", inputs, features, pool_area=area)
+        return self.add(f"lif{index}", (features,), [(source, synapse)])
+
+    def block(self, index: str, source: str, channels: int, stride: int) -> str:
+        """Basic residual block: LIF(BN(conv)) -> BN(conv) + shortcut -> LIF.
+
+        The sum is one of currents in front of the second LIF; the shortcut is the identity on spikes, or
+        conv1x1 - BN where the shape changes. Everything between populations is binary.
+        """
+        first = self.conv(f"{index}a", source, channels, stride=stride)
+        main, shape = self.conv_synapse(f"conv{index}b", first, channels)
+        if self.shapes[source] == shape:
+            # One tap per channel with weight 1: a depthwise identity.
+            ones = torch.ones(channels, 1, 1, 1)
+            skip = Synapse(
+                f"skip{index}", channels, channels, kernel=1, groups=channels, batch_norm=False, fixed=ones
+            )
+        else:
+            skip, _ = self.conv_synapse(f"skip{index}", source, channels, kernel=1, stride=stride)
+        return self.add(f"lif{index}b", shape, [(first, main), (source, skip)])
+
+    def finish(self, source: str, *, pool: bool = False) -> Student:
+        """The linear readout, without bias so that every file format can hold it.
+
+        `pool`: global average pooling in front, folded into the weights.
+        """
+        plan = self.plan
+        area = math.prod(self.shapes[source][1:]) if pool else 0
+        features = self.shapes[source][0] if pool else self._flat(source)
+        synapse = Synapse("fc_out", features, plan.classes, batch_norm=False, pool_area=area)
+        readout = Population("readout", (plan.classes,), [(source, synapse)], None, bias=False)
+        return Student(
+            [*self.populations, readout],
+            encoding="current" if plan.encoding == "current" else "events",
+            input_shape=plan.input_shape,
+            levels=plan.levels,
+            steps=plan.steps,
+        )
+
+    def _map(self, source: str) -> tuple[int, int, int]:
+        shape = self.shapes[source]
+        if len(shape) != 3:
+            raise RecipeError("a convolution needs (channels, height, width)", where=source, have=shape)
+        return shape[0], shape[1], shape[2]
+
+    def _flat(self, source: str) -> int:
+        return math.prod(self.shapes[source])

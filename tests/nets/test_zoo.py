@@ -1,0 +1,87 @@
+"""Every student in the zoo lowers, and `exact` runs it as the training forward pass does."""
+
+import pytest
+import torch
+
+from snnkd_deploy.backends.exact import ExactBackend
+from snnkd_deploy.backends.inputs import make_inputs
+from snnkd_deploy.backends.trace import Record
+from snnkd_deploy.chips import load_chip
+from snnkd_deploy.errors import UsageError
+from snnkd_deploy.lower import lower_student
+from snnkd_deploy.nets.builder import StudentPlan
+from snnkd_deploy.nets.zoo import STUDENTS, build_student
+
+
+def plan(net, **kwargs):
+    small = {"conv": 1.0, "mlp": 0.1, "vgg": 0.1, "resnet18": 0.06, "resnet19": 0.05, "resnet20": 0.25}
+    defaults = {"input_shape": (3, 12, 12), "classes": 5, "levels": 255, "steps": 3, "width": small[net]}
+    return StudentPlan(net=net, **(defaults | kwargs))
+
+
+def active_student(net, **kwargs):
+    """A chip-mode student whose every layer fires: running statistics first see real data."""
+    torch.manual_seed(0)
+    student = build_student(plan(net, **kwargs))
+    x = torch.randint(0, 256, (24, *student.input_shape))
+    if student.encoding == "events":
+        x = (torch.rand(student.steps, 24, *student.input_shape) < 0.3).float()
+    for module in student.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the running statistics are those of the last batch
+            module.bias.data.fill_(0.3)  # an untrained deep student would otherwise fall silent
+    student.train()
+    with torch.no_grad():
+        student(x)
+    student.eval()
+    student.to_chip(load_chip("loihi2"))
+    return student, x
+
+
+@pytest.mark.parametrize("net", STUDENTS)
+@pytest.mark.parametrize("encoding", ["current", "events"])
+def test_lowered_student_equals_its_forward_pass(net, encoding):
+    levels = 255 if encoding == "current" else 1
+    student, x = active_student(net, encoding=encoding, levels=levels)
+    with torch.no_grad():
+        out = student(x)
+    model = lower_student(student)
+    inputs = make_inputs(x[None].numpy(), model, 3) if encoding == "current" else make_inputs(x.numpy(), model)
+    trace = ExactBackend().run(model, inputs, Record(readout=True))
+    for name, spikes in out.spikes.items():
+        assert torch.equal(trace.spikes[name], spikes.to(torch.uint8)), name
+        assert spikes.any(), f"{name} never fires: nothing was compared"
+    assert torch.equal(trace.v["readout"][-1], (out.votes * 64).to(torch.int32))
+
+
+def test_folding_keeps_the_float_function():
+    torch.manual_seed(1)
+    student = build_student(plan("resnet20"))
+    x = torch.randint(0, 256, (16, 3, 12, 12))
+    student.train()
+    with torch.no_grad():
+        for _ in range(10):
+            student(x)
+    student.eval()
+    population = student.hidden[3]  # a residual sum: two normalisations fold into one bias
+    arriving = [
+        (torch.rand(3, 16, *next(p for p in student if p.name == s).shape) < 0.3).float() for s in population.sources
+    ]
+    with torch.no_grad():
+        before = population.drive(arriving, 3)
+        population.fold()
+        after = population.drive(arriving, 3)
+    torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-5)
+
+
+def test_chip_students_get_gradients_everywhere():
+    student, x = active_student("resnet20")
+    student.train()
+    student(x).logits.square().sum().backward()
+    for name, parameter in student.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_unknown_student_names_the_nearest():
+    with pytest.raises(UsageError, match="did you mean resnet20"):
+        build_student(StudentPlan("resnet2", (1, 8, 8), 10, 255, 2))
