@@ -32,6 +32,8 @@ class CubaParams:
     bias: Tensor | None = None
     # Proved by the caller from weights and input range: |u| cannot reach 2^23, so no wrap is needed.
     u_in_range: bool = False
+    # One step's input may reach 2^24, so that one wrap does not bring u back: then Lava's int32 sums show.
+    wraps_int32: bool = False
 
     @property
     def forgets_current(self) -> bool:
@@ -80,6 +82,8 @@ def next_current(u: Tensor, drive: Tensor | None, p: CubaParams) -> Tensor:
     new = torch.zeros_like(u) if p.forgets_current else decay_toward_zero(u, p.Du)
     if drive is not None:
         new = new + drive * float(1 << INPUT_SHIFT)
+    if p.wraps_int32:
+        new = wrap_int32(new)
     return new if p.u_in_range else wrap_once(new)
 
 
@@ -88,6 +92,8 @@ def next_membrane(v: Tensor, u: Tensor, p: CubaParams) -> Tensor:
     new = decay_toward_zero(v, p.Dv) + u
     if p.bias is not None:
         new = new + p.bias
+    if p.wraps_int32:
+        new = wrap_int32(new)
     return new.clamp(-STATE_MAX + 1, STATE_MAX - 1)
 
 

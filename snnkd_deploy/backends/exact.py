@@ -193,6 +193,7 @@ class Population(Operator):
             vth=params.vth if isinstance(params, NeuronParams) else 0,
             bias=torch.from_numpy(bias).to(device, self.dtype) if bias.any() else None,
             u_in_range=in_range,
+            wraps_int32=bound << INPUT_SHIFT >= 2 * STATE_MAX,
         )
         self.state: CubaState | None = None
         self.keep = False
