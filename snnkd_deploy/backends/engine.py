@@ -10,10 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import nir
 import torch
 from torch import Tensor
 
 from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.profile import SynapseParams
 from snnkd_deploy.graph.topology import NEURONS, is_loop
 
 
@@ -99,10 +101,15 @@ def _gather(model: Model, name: str, outputs: Mapping[str, Tensor], x: Tensor, s
     if (
         total.shape[0] == 1
         and steps > 1
-        and (isinstance(model.nodes[name], NEURONS) or name == model.output_name)
+        and (isinstance(model.nodes[name], (*NEURONS, nir.Delay)) or name == model.output_name or _delays(model, name))
     ):
         total = total.expand(steps, *total.shape[1:])
     return total
+
+
+def _delays(model: Model, name: str) -> bool:
+    params = model.profile.nodes.get(name)
+    return isinstance(params, SynapseParams) and any(params.delay)
 
 
 def _run_loop(

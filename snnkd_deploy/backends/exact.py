@@ -78,6 +78,10 @@ class ExactBackend:
         for name in model.spiking:
             if record.spikes and record.wants(name):
                 trace.spikes[name] = outputs[name].to(torch.uint8).cpu()
+        silent = silent_readout(model)
+        if silent is not None and record.spikes and record.wants(silent):
+            shape = (inputs.steps, inputs.samples, *model.shapes[silent])
+            trace.spikes[silent] = torch.zeros(shape, dtype=torch.uint8)
         if record.readout and model.readout_name is not None:
             trace.v[model.readout_name] = outputs[model.readout_name].to(torch.int32).cpu()
         if record.states:
@@ -88,12 +92,23 @@ class ExactBackend:
         return trace
 
 
+def silent_readout(model: Model) -> str | None:
+    """The readout of a `.net` file: Lava runs it as a LIF that cannot fire, and records its empty spike train."""
+    params = model.profile.nodes.get(model.readout_name or "")
+    return model.readout_name if isinstance(params, ReadoutParams) and params.silent else None
+
+
 def logits_of(model: Model, outputs: dict[str, Tensor], steps: int) -> Tensor:
-    """(B, C) float64: de-quantised mean logit of an integrating readout, else spike counts of the last layer."""
+    """(B, C) float64: de-quantised mean logit of an integrating readout, else spike counts of the last layer.
+
+    With `vote_groups` the counts are averaged over groups of neighbouring neurons.
+    """
     out = outputs[model.output_name]
     name = model.readout_name
     if name is None:
-        return out.to(torch.float64).sum(0).flatten(1)
+        counts = out.to(torch.float64).sum(0).flatten(1)
+        groups = model.profile.vote_groups
+        return counts if groups is None else counts.unflatten(1, (groups, -1)).mean(2)
     params = model.profile.nodes[name]
     assert isinstance(params, ReadoutParams)
     return out[-1].to(torch.float64).flatten(1) / (params.scale * (1 << INPUT_SHIFT) * steps)
@@ -186,6 +201,8 @@ class Population(Operator):
         self.wraps_int32 = bound << INPUT_SHIFT >= 2**31
         bias = model.bias_int(name)
         self.spiking = isinstance(params, NeuronParams)
+        # An image that enters the bias register leaves u at 0 on the chip; v is the same either way.
+        self.keeps_u_zero = any(model.synapse(s).as_bias for s in model.weight_sources(name))
         self.reads_u = isinstance(params, ReadoutParams) and params.read == "u"
         self.params = CubaParams(
             Du=params.Du,
@@ -220,7 +237,8 @@ class Population(Operator):
 
     @property
     def us(self) -> Tensor:
-        return torch.cat([u for u, _ in self.history])
+        us = torch.cat([u for u, _ in self.history])
+        return torch.zeros_like(us) if self.keeps_u_zero else us
 
     @property
     def vs(self) -> Tensor:
@@ -255,6 +273,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
         else:
             in_shape = model.shapes[model.sources[name][0]] if model.sources[name] else model.shapes[name]
             operator = layers.structure_operator(node, in_shape, model.shapes[name])
+            if isinstance(node, nir.Delay):
+                operator = layers.delay_line(node, model.profile.dt_s, model.shapes[name])
             if operator is None:
                 raise BackendError(f"{type(node).__name__} has no integer meaning here", where=name)
             operators[name] = operator

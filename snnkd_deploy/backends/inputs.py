@@ -38,6 +38,14 @@ def load_inputs(path: str | Path, model: Model) -> tuple[Inputs, Tensor | None]:
     return inputs, None if y is None else torch.from_numpy(y.astype(np.int64))
 
 
+def _integer_remedy(model: Model) -> str:
+    encoding = model.profile.encoding
+    if encoding.low < 0:
+        notes = [n for n in model.profile.provenance.get("notes", []) if "input transform" in n]
+        return "; ".join(["give the bias mantissas that the chip gets", *notes])
+    return f"give integers 0..{encoding.levels} (pixel values, not normalised ones)"
+
+
 def make_inputs(
     x: np.ndarray | Tensor, model: Model, steps: int | None = None, where: str = "input"
 ) -> Inputs:
@@ -48,6 +56,8 @@ def make_inputs(
     """
     array = np.asarray(x)
     shape = model.shapes[model.input_name]
+    if tuple(n for n in array.shape[2:] if n > 1) == tuple(n for n in shape if n > 1) and array.ndim >= 2:
+        array = array.reshape(*array.shape[:2], *shape)  # axes of length 1 carry no order
     if array.ndim != len(shape) + 2 or tuple(array.shape[2:]) != tuple(shape):
         raise DataError(
             "the input does not have the model's shape",
@@ -67,14 +77,14 @@ def make_inputs(
         raise DataError(
             f"encoding '{encoding.kind}' takes integers, x holds fractions",
             where=f"{where} [x]",
-            remedy=f"give integers 0..{encoding.levels} (pixel values, not normalised ones)",
+            remedy=_integer_remedy(model),
         )
     low, high = float(array.min()), float(array.max())
-    if encoding.kind == "current" and (low < 0 or high > encoding.levels):
+    if encoding.kind == "current" and (low < encoding.low or high > encoding.levels):
         raise DataError(
-            "pixel values out of range",
+            "bias mantissas out of range" if encoding.low < 0 else "pixel values out of range",
             where=f"{where} [x]",
-            need=f"0..{encoding.levels}",
+            need=f"{encoding.low}..{encoding.levels}",
             have=f"{low:g}..{high:g}",
         )
     if encoding.kind == "current" and array.shape[0] > 1:

@@ -95,13 +95,9 @@ def _values(model: Model, name: str) -> list[Problem]:
     if isinstance(node, nir.Delay):
         steps = np.asarray(node.delay, dtype=np.float64) / model.profile.dt_s
         if np.any(steps < 0) or np.any(np.abs(steps - np.rint(steps)) > 1e-3):
-            problems.append(
-                Problem("delays must be non-negative multiples of dt", name, remedy="another --dt")
-            )
+            problems.append(Problem("delays must be non-negative multiples of dt", name, remedy="another --dt"))
     if model.profile.reset == "subtract" and np.any(np.asarray(getattr(node, "v_reset", 0)) != 0):
-        problems.append(
-            Problem("reset by subtraction has no meaning with v_reset != 0", name, remedy="--reset zero")
-        )
+        problems.append(Problem("reset by subtraction has no meaning with v_reset != 0", name, remedy="--reset zero"))
     return problems
 
 
@@ -127,12 +123,7 @@ def _grid(model: Model, name: str) -> list[Problem]:
             # Loihi's sign modes: a matrix of one sign may use every integer, a mixed one even integers only.
             mixed = low < 0 < high
             step_ok = not mixed or not np.any(integers % grid.step)
-            if (
-                low < grid.lo
-                or high > max(grid.hi, -grid.lo - 1)
-                or (mixed and high > grid.hi)
-                or not step_ok
-            ):
+            if low < grid.lo or high > max(grid.hi, -grid.lo - 1) or (mixed and high > grid.hi) or not step_ok:
                 problems.append(
                     Problem(
                         "weights are outside the chip's grid",

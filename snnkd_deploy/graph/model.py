@@ -151,7 +151,7 @@ def _update(digest: Any, value: Any) -> None:
         # Numbers are hashed as float64 so that a file's storage type does not change the hash.
         array = np.asarray(value)
         if array.dtype.kind in "iufb":
-            array = np.ascontiguousarray(array, dtype=np.float64)
+            array = np.ascontiguousarray(array, dtype=np.float64) + 0.0  # -0.0 and 0.0 are the same weight
             digest.update(str(array.shape).encode() + array.tobytes())
         else:
             digest.update(repr(array.tolist()).encode())
@@ -164,7 +164,7 @@ def _update(digest: Any, value: Any) -> None:
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value)
+    return isinstance(value, list | tuple) and all(isinstance(item, int | float | np.number) for item in value)
 
 
 def same(a: Model, b: Model) -> bool:

@@ -71,7 +71,8 @@ class StoredModel:
             text = self.text["profile"]
             expected = self.text["sha256"]
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, AssertionError) as error:
-            raise GraphError(f"our part of the file is damaged: {type(error).__name__}: {error}", where=where) from error
+            what = f"our part of the file is damaged: {type(error).__name__}: {error}"
+            raise GraphError(what, where=where) from error
         graph = nir.NIRGraph(nodes=nodes, edges=edges, type_check=False)
         model = Model(graph=graph, profile=parse_profile(text, where), path=where)
         check_model(model)

@@ -168,7 +168,8 @@ class _Build:
         groups = int(np.prod(layer.shape))
         total = int(np.prod(self.shape))
         if not self.populations or total % groups:
-            self.problem(layer, "the neurons do not divide into groups", need=f"a multiple of {groups}", have=f"{total}")
+            need = f"a multiple of {groups}"
+            self.problem(layer, "the neurons do not divide into groups", need=need, have=f"{total}")
             return
         self.vote_groups = groups
 
@@ -180,7 +181,8 @@ class _Build:
         if weight.ndim not in (4, 5) or weight.shape[4:] not in ((), (1,)) or weight.size == 0:
             self.problem(layer, "the kernel must be (out, in, height, width)", have=f"{weight.shape}")
             return
-        weight = weight.reshape(weight.shape[:4])
+        height, width = int(weight.shape[2]), int(weight.shape[3])
+        weight = weight.reshape(*weight.shape[:2], height, width)
         if not self.at:
             self.problem(layer, "the size of the input is unknown", remedy="an input layer with its shape before it")
             return
@@ -188,14 +190,16 @@ class _Build:
             need = f"({weight.shape[1] * layer.groups}, H, W)"
             self.problem(layer, "the input does not fit the kernel", need=need, have=f"{self.shape}")
             return
-        geometry = zip(self.shape[1:], weight.shape[2:], layer.stride, layer.padding, layer.dilation, strict=True)
-        out = (weight.shape[0], *(conv_output(n, k, s, p, d) for n, k, s, p, d in geometry))
+        geometry = zip(self.shape[1:], (height, width), layer.stride, layer.padding, layer.dilation, strict=True)
+        out = (int(weight.shape[0]), *(conv_output(n, k, s, p, d) for n, k, s, p, d in geometry))
         if layer.shape != out or min(out) < 1:
             self.problem(layer, "the shape is not what the convolution gives", need=f"{out}", have=f"{layer.shape}")
             return
         if off_grid(weight):
             self.beyond_chip = True
-            self.notes.append(f"{layer.name}: weights off the chip's grid; Lava's CPU convolution takes them as they are")
+            self.notes.append(
+                f"{layer.name}: weights off the chip's grid, which Lava's CPU convolution takes as they are"
+            )
         scale = UNIT * input_gain(layer.neuron.iDecay, layer.neuron.vDecay)
         register, through = self._bias(layer, out, layer.neuron)
         bias = np.zeros(out[0]) if through is None else through / (scale * (1 << INPUT_SHIFT))
@@ -306,9 +310,9 @@ class _Build:
             self.notes.append(f"{layer.name}: delays above {MAX_DELAY} are cut to it, as netx does")
             delay = np.minimum(delay, MAX_DELAY)
         if layer.kind == "dense_rec":
-            self.problem(layer, "netx loses the weight exponent of a recurrent layer with delays", remedy="no delay there")
+            self.problem(layer, "netx loses the weight exponent of a recurrent layer with delays", remedy="no delays")
             return None
-        if delay.ndim == 0 or delay.shape == weight.shape and len(np.unique(delay)) == 1:
+        if delay.ndim == 0 or (delay.shape == weight.shape and len(np.unique(delay)) == 1):
             return [(weight, 0)], (int(delay.ravel()[0]),), None
         if delay.ndim == 1 and delay.size == weight.shape[0]:
             return [(weight, 0)], (), delay

@@ -100,14 +100,8 @@ def _node_types(path: Path) -> dict[str, str]:
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    known = (
-        {cls.__name__ for cls in nir.ir.typing.NIRNode.__subclasses__()}
-        if hasattr(nir.ir, "typing")
-        else set()
-    )
-    return {
-        name: kind for name, kind in types.items() if kind not in known and not hasattr(nir, kind)
-    } or types
+    known = {cls.__name__ for cls in nir.ir.typing.NIRNode.__subclasses__()} if hasattr(nir.ir, "typing") else set()
+    return {name: kind for name, kind in types.items() if kind not in known and not hasattr(nir, kind)} or types
 
 
 def parse_profile(text: Any, where: str) -> Profile:
@@ -149,9 +143,7 @@ def _foreign_profile(graph: nir.NIRGraph, path: Path, dt_s: float | None, reset:
     if reset not in (None, "zero", "subtract"):
         raise GraphError(f"unknown reset '{reset}'", where="--reset", remedy="zero or subtract")
     if dt_s is not None and not (dt_s > 0 and np.isfinite(dt_s)):
-        raise GraphError(
-            f"the timestep must be positive, got {dt_s}", where="--dt", remedy="seconds, e.g. 1e-4"
-        )
+        raise GraphError(f"the timestep must be positive, got {dt_s}", where="--dt", remedy="seconds, e.g. 1e-4")
     return Profile(
         dt_s=dt_s if dt_s is not None else 1e-3,
         reset="subtract" if reset == "subtract" else "zero",

@@ -122,9 +122,7 @@ def conv_padding(node: nir.Conv1d | nir.Conv2d) -> tuple[int, ...]:
         dilation = pair(node.dilation)[:axes]
         spans = [d * (k - 1) for d, k in zip(dilation, node.weight.shape[2:], strict=True)]
         if any(span % 2 for span in spans) or any(s != 1 for s in pair(node.stride)[:axes]):
-            raise GraphError(
-                "padding 'same' needs an odd kernel and stride 1", remedy="write the padding as numbers"
-            )
+            raise GraphError("padding 'same' needs an odd kernel and stride 1", remedy="write the padding as numbers")
         return tuple(span // 2 for span in spans)
     return pair(padding)[:axes]
 
@@ -168,9 +166,7 @@ def _output_shape(node: nir.NIRNode, shape: Shape) -> Shape:
         return (int(node.weight.shape[0]), *sizes)
     if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
         kernel, stride, padding = pair(node.kernel_size), pair(node.stride), pair(node.padding)
-        sizes = tuple(
-            conv_output(n, k, s, p, 1) for n, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True)
-        )
+        sizes = tuple(conv_output(n, k, s, p, 1) for n, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True))
         if len(shape) != 3 or min(sizes) < 1:
             raise ValueError("pooling needs (C, H, W) at least as large as its window")
         return (shape[0], *sizes)
