@@ -122,6 +122,31 @@ def test_delays_by_channel_behind_pooling(net_type):
     assert_parity(net.model("l2"), net.spikes(STEPS, SAMPLES))
 
 
+def test_delay_nodes(net_type):
+    """Delay nodes before and behind weights, on the input, and instead of weights."""
+    net = net_type((12,), seed=11)
+    net.dense("d1", net.delay("late input", "input", 1), net.weights((10, 12)))
+    net.dense("d2", "input", net.weights((10, 12)), delay=(1,))
+    net.lif("l1", ["d1", "d2"], vth=40)
+    net.dense("d3", net.delay("by source", "l1", net.rng.integers(0, 4, 10)), net.weights((8, 10)))
+    net.delay("by target", net.dense("d4", "l1", net.weights((8, 10))), net.rng.integers(0, 4, 8))
+    net.lif("l2", ["d3", "by target"], vth=50)
+    net.lif("l3", ["l2", net.delay("copy", "l2", 2)], vth=0)
+    net.delay("late output", "l3", 3)
+    assert_parity(net.model("late output", vote_groups=4), net.spikes(STEPS, SAMPLES))
+
+
+def test_constant_input_on_the_chip_and_a_silent_readout(net_type):
+    """The image as bias register and as spikes of every step, elementwise weights, readout of a .net file."""
+    net = net_type((9,), "current", levels=40, seed=12)
+    net.scale("image", "input", np.full(9, 64), place="host", as_bias=True)
+    net.lif("l1", "image", vth=90)
+    net.lif("l2", [net.scale("s", "l1", net.weights(9, 0, 200)), dense_after(net, "d", "input", 9)], vth=150)
+    net.readout("r", dense_after(net, "d2", "l2", 4), silent=True)
+    want, _ = assert_parity(net.model("r", vote_groups=None), net.spikes(STEPS, SAMPLES), STEPS, alive=False)
+    assert want.spikes["l1"].any() and want.spikes["l2"].any()
+
+
 def test_graded_input_through_conv_and_dense(net_type):
     net = net_type((2, 5, 5), "graded", levels=15, bits=4, seed=7)
     net.lif("l1", net.conv("c1", "input", net.weights((3, 2, 3, 3)), message_bits=4), vth=500)
@@ -149,6 +174,15 @@ def test_ties_wrap_and_saturation(net_type):
     assert want.u["wrap"].max() > 2**22 and want.u["wrap"].min() < -(2**22)
     assert want.v["never"].abs().max() == 2**23 - 1
     assert want.spikes["ties"].any()
+
+
+def test_sums_beyond_32_bits_wrap_as_in_lava(net_type):
+    """Large graded spikes: one step's input exceeds what a single wrap brings back into 24 bits."""
+    net = net_type((3,), "graded", levels=2**28, bits=28, seed=3)
+    net.lif("l1", net.dense("d1", "input", net.weights((6, 3), -256, 254), message_bits=28), Du=100, Dv=0)
+    net.readout("r", dense_after(net, "d2", "l1", 2))
+    want, _ = assert_parity(net.model("r"), net.spikes(STEPS, SAMPLES, rate=0.9))
+    assert want.u["l1"].abs().max() > 2**24
 
 
 def test_spikes_of_two_populations_meet_in_one_synapse(net_type):

@@ -81,9 +81,10 @@ class Net:
         self.edges.append((name, layer))
         return name
 
-    def readout(self, name, sources, Du=4096, Dv=0, read="v", scale=32.0):
+    def readout(self, name, sources, Du=4096, Dv=0, read="v", scale=32.0, **params):
         ones = np.ones(self.shape(sources if isinstance(sources, str) else sources[0]))
-        return self.add(name, nir.I(r=ones), sources, ReadoutParams(Du=Du, Dv=Dv, read=read, scale=scale))
+        readout = ReadoutParams(Du=Du, Dv=Dv, read=read, scale=scale, **params)
+        return self.add(name, nir.I(r=ones), sources, readout)
 
     def flatten(self, name, source):
         return self.add(name, nir.Flatten({"input": np.array(self.shape(source))}, 0, -1), source)
@@ -92,6 +93,13 @@ class Net:
         pair = lambda n: np.array([n, n] if np.isscalar(n) else n)  # noqa: E731
         node = nir.SumPool2d(pair(kernel), pair(kernel if stride is None else stride), pair(padding))
         return self.add(name, node, source)
+
+    def delay(self, name, source, steps):
+        """A nir.Delay of `steps`, one number or one for each element."""
+        return self.add(name, nir.Delay(np.broadcast_to(steps, self.shape(source)) * DT), source)
+
+    def scale(self, name, source, factors, **params):
+        return self.add(name, nir.Scale(factors / SCALE), source, SynapseParams(weight_scale=SCALE, **params))
 
     def model(self, output, **profile):
         shape = np.array(self.shape(output if isinstance(output, str) else output[0]))

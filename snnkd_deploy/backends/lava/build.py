@@ -11,26 +11,23 @@ from scipy.sparse import csr_matrix, identity
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.lava.hostside import host_values
+from snnkd_deploy.backends.lava.matrices import by_origin, is_delayed, route_parts, wants_convolution
 from snnkd_deploy.backends.lava.plan import (
     NEVER_FIRES,
     GatePlan,
     Plan,
     PopulationPlan,
-    ProbePlan,
-    RecorderPlan,
     SourcePlan,
     SynapsePlan,
 )
+from snnkd_deploy.backends.lava.recording import LOGIT_TAP, recording
 from snnkd_deploy.backends.lava.routes import Member, Route, Routes
-from snnkd_deploy.backends.lava.schedule import delays_of, depths_of
-from snnkd_deploy.backends.lava.unroll import pool_matrix, sign_mode, size_of, weight_matrix
+from snnkd_deploy.backends.lava.schedule import depths_of
+from snnkd_deploy.backends.lava.unroll import sign_mode, size_of
 from snnkd_deploy.backends.trace import Record
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams
 from snnkd_deploy.graph.topology import conv_padding, pair
-
-LOGIT_TAP = "output tap"  # records weighted sums where the output has no population in front
-READOUT_FILE = "readout.npy"  # the readout's state: after the last step, or after each
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Builder:
             self._add_route(route)
         for route in tap:
             self._add_route(route, LOGIT_TAP)
-        recorders, probes = self._recorders(record, bool(tap))
+        recorders, probes = recording(self, record, bool(tap))
         parts = self.parts
         plan = Plan(
             samples=self.inputs.samples,
@@ -99,7 +96,8 @@ class Builder:
 
     def _counts_spikes(self) -> bool:
         """True where the logits need no process of their own: a readout's state, or counted spikes."""
-        return all(route.weight is None for route in self.routes.into(self.model.output_name))
+        routes = self.routes.into(self.model.output_name)
+        return all(route.weight is None and not is_delayed(self.model, route) for route in routes)
 
     def _add_population(self, name: str) -> None:
         params = self.model.profile.nodes[name]
@@ -130,7 +128,49 @@ class Builder:
             for member in route.members:
                 self.parts.wires.append((self._source(member, depth, None, False), target))
             return
-        delays = origin_delays(self.model, route)
+        if wants_convolution(self.model, route, self.options.conv):
+            sources, _ = self._feeds(route, None)
+            self.parts.synapses.append(self._convolution(route, sources, target))
+            return
+        parts = route_parts(self.model, route)
+        whole = by_origin(parts)
+        if whole is not None:
+            self._add_synapse(route, target, *whole)
+            return
+        for delay, matrix in parts.items():  # an element with two delays needs two processes
+            self._add_synapse(route, target, matrix, np.full(matrix.shape[1], delay))
+
+    def _add_synapse(self, route: Route, target: str, matrix: csr_matrix, delays: np.ndarray) -> None:
+        sources, early = self._feeds(route, delays if delays.any() else None)
+        mode = sign_mode(matrix.data)
+        assert mode is not None  # check() has refused
+        key = f"weights{len(self.parts.synapses)}"
+        self._store(key, matrix)
+        steps = delays[matrix.indices] + early
+        if steps.any():
+            self.parts.arrays[f"{key}.delays"] = steps.astype(np.int32)
+        self.parts.synapses.append(
+            SynapsePlan(
+                kind="delay" if steps.any() else "sparse",
+                sources=sources,
+                target=target,
+                weights=key,
+                shape=matrix.shape,
+                sign_mode=mode,
+                weight_exp=self.model.synapse(route.weight).weight_exp if route.weight else 0,
+                message_bits=self._message_bits(route, len(sources)),
+            )
+        )
+
+    def _message_bits(self, route: Route, sources: int) -> int:
+        if route.binary and (sources > 1 or self.options.hardware):
+            return 0
+        # Binary spikes give the same sums on Lava's graded path, which is several times faster.
+        return max(1, self.model.synapse(route.weight).message_bits) if route.weight else 1
+
+    def _feeds(self, route: Route, delays: np.ndarray | None) -> tuple[tuple[str, ...], int]:
+        """Where the synapse gets its spikes, all in step, and what it must add to its delays (<= 0)."""
+        depth = self.depth[route.target]
         spare = [depth - self.depth[m.origin] - 1 + m.back for m in route.members if m.origin in self.depth]
         # Inside a loop a delay may have to make up for the synapse's own step.
         early = min(0, *spare) if spare else 0
@@ -141,29 +181,7 @@ class Builder:
                 continue
             missing = depth - self.depth[member.origin] - 1 + member.back - early
             sources.append(self._relay(self._gate(member, delays), member.origin, missing))
-        self.parts.synapses.append(self._synapse(route, tuple(sources), target, delays, early))
-
-    def _synapse(
-        self, route: Route, sources: tuple[str, ...], target: str, delays: np.ndarray | None, early: int
-    ) -> SynapsePlan:
-        params = None if route.weight is None else self.model.synapse(route.weight)
-        # Binary spikes give the same sums on Lava's graded path, which is several times faster.
-        bits = max(1, params.message_bits) if params else 1
-        exponent = params.weight_exp if params else 0
-        if route.binary and (len(sources) > 1 or self.options.hardware):
-            bits = 0
-        if wants_convolution(self.model, route, self.options.conv):
-            return self._convolution(route, sources, target, 0 if route.binary else bits)
-        matrix = route_matrix(self.model, route)
-        mode = sign_mode(matrix.data)
-        assert mode is not None  # check() has refused
-        key = f"weights{len(self.parts.synapses)}"
-        self._store(key, matrix)
-        delayed = delays is not None and bool(np.any(delays + early))
-        if delays is not None and delayed:
-            self.parts.arrays[f"{key}.delays"] = (delays[matrix.indices] + early).astype(np.int32)
-        kind = "delay" if delayed else "sparse"
-        return SynapsePlan(kind, sources, target, key, matrix.shape, mode, exponent, bits)
+        return tuple(sources), early
 
     def _store(self, key: str, matrix: csr_matrix) -> None:
         for part in ("data", "indices", "indptr"):
@@ -227,7 +245,7 @@ class Builder:
         self._store(key, eye)
         return SynapsePlan("sparse", (source,), target, key, (size, size), "EXCITATORY", 0, 1)
 
-    def _convolution(self, route: Route, sources: tuple[str, ...], target: str, bits: int) -> SynapsePlan:
+    def _convolution(self, route: Route, sources: tuple[str, ...], target: str) -> SynapsePlan:
         """Lava's own Conv process."""
         assert route.weight is not None
         node = self.model.nodes[route.weight]
@@ -246,75 +264,5 @@ class Builder:
             "dilation": list(reversed(pair(node.dilation))),
             "groups": int(np.asarray(node.groups)),
         }
+        bits = 0 if route.binary else self._message_bits(route, len(sources))
         return SynapsePlan("conv", sources, target, key, shape, "MIXED", 0, bits, geometry)
-
-    def _recorders(self, record: Record, tap: bool) -> tuple[list[RecorderPlan], list[ProbePlan]]:
-        recorders: list[RecorderPlan] = []
-        probes: list[ProbePlan] = []
-        readout = self.model.readout_name
-        counted = set()
-        if readout is None and not tap:
-            counted = {m.origin for r in self.routes.into(self.model.output_name) for m in r.members}
-        for number, name in enumerate(self.routes.populations):
-            size = size_of(self.model.shapes[name])
-            wanted = record.wants(name)
-            if name in counted or (record.spikes and wanted and name != readout):
-                recorders.append(RecorderPlan(f"spikes of {name}", name, size, self.depth[name], f"spikes{number}.npy"))
-                self._result(f"spikes{number}.npy", self.inputs.steps, size, np.uint8)
-            for state in ("u", "v") if record.states and wanted else ():
-                probes.append(ProbePlan(name, state, size, self.depth[name], f"{state}{number}.npy"))
-                self._result(f"{state}{number}.npy", self.inputs.steps, size, np.int32)
-            if name == readout:
-                params = self.model.profile.nodes[name]
-                assert isinstance(params, ReadoutParams)
-                probes.append(ProbePlan(name, params.read, size, self.depth[name], READOUT_FILE))
-                self._result(READOUT_FILE, self.inputs.steps if record.readout else 1, size, np.int32)
-        if tap:
-            size = size_of(self.model.shapes[self.model.output_name])
-            depth = self.depth[self.model.output_name]
-            recorders.append(RecorderPlan(LOGIT_TAP, "", size, depth, "tap.npy"))
-            self._result("tap.npy", self.inputs.steps, size, np.int32)
-        return recorders, probes
-
-    def _result(self, file: str, steps: int, size: int, dtype: type) -> None:
-        """An empty (T, B, N) file that Lava's processes fill in place."""
-        shape = (steps, self.inputs.samples, size)
-        np.lib.format.open_memmap(self.folder / file, mode="w+", dtype=dtype, shape=shape).flush()
-
-
-def wants_convolution(model: Model, route: Route, conv: str) -> bool:
-    """True where Lava's Conv is asked for and means the same: it ignores exponents and has no delays."""
-    if conv != "conv" or route.weight is None or not isinstance(model.nodes[route.weight], nir.Conv2d):
-        return False
-    plain = not route.pre and not route.post and delays_of(model, route.weight) is None
-    return plain and model.synapse(route.weight).weight_exp == 0
-
-
-def route_matrix(model: Model, route: Route) -> csr_matrix:
-    """post @ weights @ pre as one integer matrix from an origin's flat values to the target's."""
-    if route.weight is not None:
-        matrix = weight_matrix(model, route.weight)
-    else:
-        last = route.pre[-1] if route.pre else route.members[0].origin
-        matrix = identity(size_of(model.shapes[last]), np.int64, format="csr")
-    for name in reversed(route.pre):
-        matrix = matrix @ pool_matrix(model, name)
-    for name in route.post:
-        matrix = pool_matrix(model, name) @ matrix
-    matrix = matrix.tocsr()
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    matrix.sort_indices()
-    return matrix
-
-
-def origin_delays(model: Model, route: Route) -> np.ndarray | None:
-    """Axonal delay of each element of an origin, through the pooling in front of the weights, or None."""
-    delays = delays_of(model, route.weight)
-    if delays is None:
-        return None
-    for name in reversed(route.pre):
-        # Every element lies in at least one window, and all its windows agree: check() saw to that.
-        reached = pool_matrix(model, name).T.tocsr()
-        delays = np.array([delays[reached[i].indices].max(initial=0) for i in range(reached.shape[0])])
-    return delays

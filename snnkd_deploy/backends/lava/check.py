@@ -5,10 +5,11 @@ from __future__ import annotations
 import nir
 import numpy as np
 
-from snnkd_deploy.backends.lava.build import Options, origin_delays, route_matrix, wants_convolution
+from snnkd_deploy.backends.lava.build import Options
+from snnkd_deploy.backends.lava.matrices import delays_along, is_delayed, route_parts, wants_convolution
 from snnkd_deploy.backends.lava.routes import Route, Routes
-from snnkd_deploy.backends.lava.schedule import NoScheduleError, delays_of, depths_of, slack
-from snnkd_deploy.backends.lava.unroll import pool_matrix, sign_mode, size_of
+from snnkd_deploy.backends.lava.schedule import NoScheduleError, depths_of
+from snnkd_deploy.backends.lava.unroll import sign_mode, size_of
 from snnkd_deploy.chips.spec import NeuronSpec
 from snnkd_deploy.errors import Problem
 from snnkd_deploy.graph.model import Model
@@ -18,6 +19,7 @@ from snnkd_deploy.graph.topology import NEURONS, WEIGHTS, pair
 MAX_DELAY = 62
 MAX_WEIGHTS = 100_000_000  # unrolled; 8 bytes each, in two processes at once while Lava starts
 _CONV_WRAP = 2**23
+_STRUCTURE = (nir.Input, nir.Output, nir.Flatten, nir.SumPool2d, nir.Delay)
 _LOWER = "lower it first: snnkd lower IN.nir --chip loihi2 -o OUT.nir"
 
 # The arithmetic that Lava's bit-accurate LIF has; a chip of this family with another one is not Loihi.
@@ -68,33 +70,25 @@ def _node(model: Model, name: str) -> list[Problem]:
     node, params = model.nodes[name], model.profile.nodes.get(name)
     if isinstance(node, nir.AvgPool2d):
         return [Problem("average pooling is not integer", name, remedy="lower the model: it folds")]
-    if isinstance(node, nir.Delay):
-        return [Problem("a Delay node has no process", name, remedy="use the delay of the next synapse")]
     if isinstance(node, NEURONS) and not isinstance(params, NeuronParams | ReadoutParams):
         return [Problem("no integer parameters", name, remedy="lower the model again")]
     if isinstance(node, WEIGHTS):
         if not isinstance(params, SynapseParams):
             return [Problem("no integer parameters", name, remedy="lower the model again")]
-        return _delay_range(model, name, params)
-    if not isinstance(node, (*NEURONS, nir.Input, nir.Output, nir.Flatten, nir.SumPool2d)):
+        return _delay_count(model, name, params)
+    if not isinstance(node, (*NEURONS, *_STRUCTURE)):
         return [Problem(f"{type(node).__name__} has no counterpart in Lava", name)]
     if isinstance(params, NeuronParams | ReadoutParams):
         return _bias_range(model, name, params)
     return []
 
 
-def _delay_range(model: Model, name: str, params: SynapseParams) -> list[Problem]:
-    delays = params.delay
-    if not delays or params.place == "host":
-        return []
-    problems = []
-    if min(delays) < 0 or max(delays) > MAX_DELAY:
-        text = f"{min(delays)}..{max(delays)}"
-        problems.append(Problem("delays are out of range", name, f"0..{MAX_DELAY} steps", text))
+def _delay_count(model: Model, name: str, params: SynapseParams) -> list[Problem]:
     width = model.shapes[model.sources[name][0]][0]
-    if len(delays) not in (1, width):
-        problems.append(Problem("one delay, or one for each source", name, f"1 or {width}", f"{len(delays)} delays"))
-    return problems
+    if params.place == "host" or len(params.delay) in (0, 1, width):
+        return []
+    have = f"{len(params.delay)} delays"
+    return [Problem("one delay, or one for each source", name, f"1 or {width}", have)]
 
 
 def _bias_range(model: Model, name: str, params: NeuronParams | ReadoutParams) -> list[Problem]:
@@ -151,33 +145,29 @@ def _output(model: Model, routes: Routes) -> list[Problem]:
 def _route(model: Model, routes: Routes, route: Route, options: Options) -> list[Problem]:
     where = route.weight or route.target
     problems = []
-    params = None if route.weight is None else model.synapse(route.weight)
-    if route.weight is not None and params is not None:
-        if unrolled_size(model, route.weight) > MAX_WEIGHTS and not wants_convolution(model, route, options.conv):
-            have = f"{unrolled_size(model, route.weight):.3g}"
-            problem = Problem("too many weights once unrolled", where, f"up to {MAX_WEIGHTS:.3g}", have)
-            return [Problem(problem.what, where, problem.need, have, "LavaBackend(conv='conv')")]
-        problems += _wraps(model, route, routes, options)
-        uneven = params.delay and len(set(params.delay)) > 1
-        split = [r for r in routes.into(route.target) if r.weight == route.weight]
-        if params.weight_exp < 0 and (route.post or uneven or len(split) > 1):
-            problems.append(
-                Problem(
-                    "a negative weight exponent rounds each sum, and here Lava adds up parts of it",
-                    where,
-                    "weight_exp >= 0",
-                    str(params.weight_exp),
-                )
-            )
-        problems += _overlapping_delays(model, route)
-        if any(slack(model, routes, route, m) - m.back > 0 for m in route.members) and route.pre:
-            problems.append(Problem("delays behind a pooling inside a loop", where))
+    delays = delays_along(model, route)
+    most = sum(int(d.max()) for d in delays)
+    if most > MAX_DELAY or any(d.min() < 0 for d in delays):
+        have = f"{min(int(d.min()) for d in delays)}..{most}"
+        problems.append(Problem("delays are out of range", where, f"0..{MAX_DELAY} steps", have))
+    if route.weight is not None:
+        convolution = wants_convolution(model, route, options.conv)
+        unrolled = unrolled_size(model, route.weight)
+        if unrolled > MAX_WEIGHTS and not convolution:
+            remedy = "LavaBackend(conv='conv')"
+            what = "too many weights once unrolled"
+            return [Problem(what, where, f"up to {MAX_WEIGHTS:.3g}", f"{unrolled:.3g}", remedy)]
+        if not convolution:
+            problems += _wraps(model, route, routes)
+        problems += _partial_sums(model, routes, route)
     if problems:
         return problems
     # Pooling adds up weights where windows overlap; without it the node's own integers decide.
-    values = model.weight_int(where) if route.weight and not (route.pre or route.post) else None
-    if values is None:
-        values = route_matrix(model, route).data
+    pools = any(isinstance(model.nodes[n], nir.SumPool2d) for n in (*route.pre, *route.post))
+    if pools:
+        values = np.concatenate([part.data for part in route_parts(model, route).values()])
+    else:
+        values = model.weight_int(where) if route.weight else np.ones(1, dtype=np.int64)
     if sign_mode(np.asarray(values)) is None:
         need = "even -256..254, or 0..255, or -255..0"
         have = f"{values.min()}..{values.max()}"
@@ -186,19 +176,35 @@ def _route(model: Model, routes: Routes, route: Route, options: Options) -> list
     return problems
 
 
-def _wraps(model: Model, route: Route, routes: Routes, options: Options) -> list[Problem]:
+def _partial_sums(model: Model, routes: Routes, route: Route) -> list[Problem]:
+    """Cases in which Lava adds up partial results of what is one nonlinear operation on a sum."""
+    assert route.weight is not None
+    problems = []
+    split = sum(other.weight == route.weight for other in routes.into(route.target)) > 1
+    uneven = any(delays.min() != delays.max() for delays in delays_along(model, route))
+    pooled = any(isinstance(model.nodes[n], nir.SumPool2d) for n in route.post)
+    exponent = model.synapse(route.weight).weight_exp
+    if exponent < 0 and (pooled or uneven or split):
+        what = "a negative weight exponent rounds each sum, and here Lava adds up parts of it"
+        problems.append(Problem(what, route.weight, "weight_exp >= 0", str(exponent)))
+    if route.binary and split:
+        what = "spikes that reach binary weights over different delays would count one by one"
+        problems.append(Problem(what, route.weight, remedy="message_bits > 0, or separate weights"))
+    return problems
+
+
+def _wraps(model: Model, route: Route, routes: Routes) -> list[Problem]:
     """Lava's Conv wraps its sum to 24 bits, Sparse does not: with graded spikes it can matter."""
     assert route.weight is not None
     if not isinstance(model.nodes[route.weight], nir.Conv1d | nir.Conv2d) or route.binary:
-        return []
-    if wants_convolution(model, route, options.conv):
         return []
     weight = np.abs(model.weight_int(route.weight))
     encoding = model.profile.encoding
     from_host = any(member.origin in routes.host for member in route.members)
     largest = max(encoding.levels, 2**encoding.bits - 1 if encoding.bits else 1) if from_host else 1
     for name in route.pre:
-        largest *= int(np.prod(pair(model.nodes[name].kernel_size)))
+        if isinstance(model.nodes[name], nir.SumPool2d):
+            largest *= int(np.prod(pair(model.nodes[name].kernel_size)))
     bound = int(weight.reshape(weight.shape[0], -1).sum(1).max()) * largest
     if bound < _CONV_WRAP:
         return []
@@ -213,21 +219,6 @@ def _wraps(model: Model, route: Route, routes: Routes, options: Options) -> list
     ]
 
 
-def _overlapping_delays(model: Model, route: Route) -> list[Problem]:
-    delays = delays_of(model, route.weight)
-    if delays is None or not route.pre:
-        return []
-    spread = origin_delays(model, route)
-    for name in reversed(route.pre):
-        pool = pool_matrix(model, name)
-        assert spread is not None
-        if len(route.pre) > 1 or any(
-            len(set(spread[pool.indices[pool.indptr[i] : pool.indptr[i + 1]]])) > 1 for i in range(pool.shape[0])
-        ):
-            return [Problem("delays differ inside a pooling window", route.weight or "")]
-    return []
-
-
 def _hardware(model: Model, routes: Routes) -> list[Problem]:
     """What our own CPU processes do, and a chip cannot."""
     problems = []
@@ -236,7 +227,7 @@ def _hardware(model: Model, routes: Routes) -> list[Problem]:
         if direct:
             what = "a current from the host has no counterpart on the chip: only synapses reach a neuron"
             problems.append(Problem(what, route.target, remedy="encoding events or graded"))
-        if any(m.back for m in route.members) or delays_of(model, route.weight) is not None:
+        if any(m.back for m in route.members) or is_delayed(model, route):
             what = "loops and delays cross samples, which only our gate on the CPU prevents"
             problems.append(Problem(what, route.weight or route.target, remedy="hardware=False"))
     return problems
@@ -244,6 +235,6 @@ def _hardware(model: Model, routes: Routes) -> list[Problem]:
 
 def unrolled_size(model: Model, name: str) -> int:
     """Upper bound on the number of stored weights of a node, without unrolling it."""
-    weight = np.asarray(model.nodes[name].weight)
+    weight = model.weight_int(name)
     positions = size_of(model.shapes[name]) // weight.shape[0] if weight.ndim > 1 else 1
     return int(np.count_nonzero(weight)) * max(1, positions)

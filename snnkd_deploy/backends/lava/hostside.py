@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import nir
 import numpy as np
 import torch
 
 import snnkd_deploy.backends.layers as layers
 from snnkd_deploy.backends.base import Inputs
-from snnkd_deploy.backends.engine import Operator
+from snnkd_deploy.backends.engine import DelayLine, Operator
 from snnkd_deploy.backends.exact import HostSynapse
+from snnkd_deploy.backends.lava.matrices import node_delays
 from snnkd_deploy.backends.lava.routes import Routes
 from snnkd_deploy.errors import BackendError
 from snnkd_deploy.graph.model import Model
@@ -31,7 +33,10 @@ def host_values(model: Model, routes: Routes, inputs: Inputs, wanted: set[str]) 
         else:
             sources = model.sources[name]
             in_shape = model.shapes[sources[0]] if sources else model.shapes[name]
-            operator = layers.structure_operator(model.nodes[name], in_shape, model.shapes[name])
+            node = model.nodes[name]
+            operator = layers.structure_operator(node, in_shape, model.shapes[name])
+            if isinstance(node, nir.Delay):
+                operator = DelayLine(torch.from_numpy(node_delays(model, name).reshape(model.shapes[name]).copy()))
             assert operator is not None
             operators[name] = operator
     parts: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
@@ -42,6 +47,9 @@ def host_values(model: Model, routes: Routes, inputs: Inputs, wanted: set[str]) 
             total = x
             for place, source in enumerate(model.sources[name]):
                 total = values[source] if place == 0 else total + values[source]
+            if isinstance(operator, DelayLine):
+                operator.start(keep_states=False)
+                total = total.expand(inputs.steps, *total.shape[1:])
             values[name] = operator(total)
         for name in wanted:
             parts[name].append(_int32(values[name].flatten(2), name))

@@ -1,6 +1,6 @@
 """Model -> routes: which populations and host values reach which population, through which weights.
 
-Lava knows populations, synapses and wires. Flatten and pooling disappear into a synapse's matrix, and what
+Lava knows populations, synapses and wires. Flatten, pooling and delays disappear into a synapse's matrix, and what
 the host computes (the input, and the first layer of a `current` encoding) becomes a source.
 """
 
@@ -28,8 +28,8 @@ class Member:
 class Route:
     """One synapse process (or, for host values without weights, a wire) into `target`.
 
-    Values of all `members` are summed, pooled by `pre`, weighted by `weight` (None: identity) and pooled
-    again by `post`, in this order. `binary`: any non-zero sum counts as one spike.
+    Values of all `members` are summed, then pass `pre` (pooling and delays), `weight` (None: identity) and
+    `post`, in this order. `binary`: any non-zero sum counts as one spike in front of the weights.
     """
 
     target: str
@@ -119,7 +119,7 @@ class Routes:
             if self.model.synapse(node).place == "host":
                 self.faults.append((node, "computed on the host, but fed by a population on the chip"))
             return [_Arrival(a.member, a.pre, node, ()) for a in incoming]
-        if isinstance(self.model.nodes[node], nir.SumPool2d):
+        if isinstance(self.model.nodes[node], nir.SumPool2d | nir.Delay):
             return [
                 _Arrival(a.member, a.pre, a.weight, (*a.post, node))
                 if a.weight is not None
@@ -133,7 +133,7 @@ class Routes:
         known: set[str] = set()
         for name in (n for component in self.model.order for n in component):
             node, params = self.model.nodes[name], self.model.profile.nodes.get(name)
-            computed = isinstance(node, nir.Flatten | nir.SumPool2d) or (
+            computed = isinstance(node, nir.Flatten | nir.SumPool2d | nir.Delay) or (
                 isinstance(params, SynapseParams) and params.place == "host"
             )
             sources = self.model.sources[name]

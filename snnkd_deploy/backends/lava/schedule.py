@@ -7,11 +7,9 @@ edge's step of logical delay pays for the synapse: that is what makes recurrence
 
 from __future__ import annotations
 
-import numpy as np
-
+from snnkd_deploy.backends.lava.matrices import least_delay
 from snnkd_deploy.backends.lava.routes import Member, Route, Routes
 from snnkd_deploy.graph.model import Model
-from snnkd_deploy.graph.topology import Shape
 
 
 class NoScheduleError(Exception):
@@ -22,22 +20,12 @@ class NoScheduleError(Exception):
         self.nodes = nodes
 
 
-def delays_of(model: Model, weight: str | None) -> np.ndarray | None:
-    """Axonal delay of every flat input of a weight node, int64, or None where there is none."""
-    if weight is None or not any(model.synapse(weight).delay):
-        return None
-    in_shape: Shape = model.shapes[model.sources[weight][0]]
-    delay = np.asarray(model.synapse(weight).delay, dtype=np.int64)
-    return np.broadcast_to(delay.reshape(-1, *[1] * (len(in_shape) - 1)), in_shape).ravel()
-
-
 def slack(model: Model, routes: Routes, route: Route, member: Member) -> int:
     """Logical steps that a route may save on its physical step: only inside a loop, where it must."""
     same_loop = routes.loop.get(member.origin, -1) == routes.loop.get(route.target, -2)
     if not same_loop:
         return 0
-    delays = delays_of(model, route.weight)
-    return member.back + (0 if delays is None else int(delays.min()))
+    return member.back + least_delay(model, route)
 
 
 def depths_of(model: Model, routes: Routes) -> dict[str, int]:
