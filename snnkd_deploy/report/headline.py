@@ -158,6 +158,8 @@ def fit_fact(report: Report) -> Fact:
         words.append(" cores")
         if fit.chips is not None and fit.chips > 1:
             words += [" on ", Figure(("fit", "chips"), fit.chips, f"{fit.chips:,}"), " chips"]
+    if fit.fits and fit.unknown_limits:
+        words.append(", as far as its limits are published")
     if fit.violations:
         words += [": " if fit.cores is None else "; ", fit.violations[0].what]
     return Fact("Fits the chip", tuple(words), "good" if fit.fits else "bad", fit.note)

@@ -1,67 +1,29 @@
-"""The offline HTML page of a report: one file, no script, nothing loaded from anywhere.
-
-The template has no numbers of its own. Every figure is looked up in the plain `report.json` and printed as
-`<data value="..." data-at="/json/pointer">`, so each one can be traced, and a test traces them all.
-"""
+"""The offline HTML page of a report: one file, no script, nothing loaded from anywhere."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from snnkd_deploy.report import plots
 from snnkd_deploy.report.headline import (
     TITLES,
-    Fact,
-    Figure,
-    Path,
     energy_facts,
     facts,
     fit_fact,
     latency_fact,
     parity_facts,
-    span,
     stages,
 )
-from snnkd_deploy.report.numbers import UNKNOWN, count, percent, seconds, si, significant
+from snnkd_deploy.report.numbers import UNKNOWN
 from snnkd_deploy.report.plots import Plot
-from snnkd_deploy.report.schema import Interval, Report
-
-_FORMATS: dict[str, Callable[[Any], str]] = {
-    "count": count,
-    "percent": percent,
-    "seconds": seconds,
-    "whole": lambda value: f"{value:,}",
-    "three": lambda value: significant(value, 3),
-    "plain": str,
-    "duration": lambda value: si(value, "s"),
-}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure of the page."""
-
-    title: str
-    plot: Plot
-    caption: str = ""
-
-    @property
-    def svg(self) -> Markup:
-        # Made by plots.style, which escapes what it takes from the report.
-        return Markup(self.plot.svg)
+from snnkd_deploy.report.render import Numbers, Picture, environment
+from snnkd_deploy.report.schema import Report
 
 
 def render_page(report: Report) -> str:
     """The page as one string. Parts that the report does not have are left out."""
-    numbers = _Numbers(json.loads(report.to_json()))
-    return _environment().get_template("template.html.j2").render(
+    numbers = Numbers(json.loads(report.to_json()))
+    return environment().get_template("template.html.j2").render(
         report=report,
         chip_name=report.chip_info.name if report.chip_info else report.chip,
         title=report.name or report.dataset.name,
@@ -83,55 +45,6 @@ def render_page(report: Report) -> str:
         image=plots.image_png,
         unknown=UNKNOWN,
     )  # fmt: skip
-
-
-def pointer(path: Iterable[str | int]) -> str:
-    """RFC 6901: names of layers and backends may hold any character."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-
-
-class _Numbers:
-    """Prints values of the report by their path."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.document = document
-
-    def show(self, *parts: str | int | Sequence[str | int], as_: str = "count", missing: str = "–") -> Markup:
-        """The number at `path`; `missing`, marked as not known, where it is null."""
-        path = _flat(parts)
-        value: Any = self.document
-        for part in path:
-            value = value[part]
-        if value is None:
-            return Markup('<span class="none" title="{}">{}</span>').format(UNKNOWN, missing)
-        return self._data(path, value, _FORMATS[as_](value))
-
-    def words(self, words: Sequence[str | Figure]) -> Markup:
-        """Text with its figures marked."""
-        parts = [escape(w) if isinstance(w, str) else self._data(w.path, w.value, w.text) for w in words]
-        return Markup("").join(parts)
-
-    def interval(self, value: Interval, *parts: str | int | Sequence[str | int], base: str = "J") -> Markup:
-        """Both ends of an interval that stands at the path `parts`."""
-        if not value.known:
-            return Markup('<span class="none">unpriced</span>')
-        return self.words(span(value, _flat(parts), base))
-
-    @staticmethod
-    def _data(path: Path, value: float, text: str) -> Markup:
-        html = '<data value="{}" data-at="{}">{}</data>'
-        return Markup(html).format(json.dumps(value), pointer(path), text)
-
-
-def _flat(parts: Sequence[str | int | Sequence[str | int]]) -> Path:
-    """A path in pieces, as a template has it: `(["energy_j", "terms"], 0, "count")`."""
-    flat: list[str | int] = []
-    for part in parts:
-        if isinstance(part, str | int):
-            flat.append(part)
-        else:
-            flat += part
-    return tuple(flat)
 
 
 def _lede(report: Report) -> list[str]:
@@ -247,20 +160,3 @@ def _known_columns(report: Report) -> list[tuple[str, str, str]]:
     """The contract's columns always, the further ones where something is known."""
     optional = ("messages", "parameters")
     return [c for c in _COLUMNS if c[0] not in optional or any(getattr(x, c[0]) is not None for x in report.layers)]
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("snnkd_deploy.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["plural"] = lambda unit: unit + "s" if len(unit) > 1 and unit.islower() else unit
-    return environment
-
-
-__all__ = ["Fact", "Picture", "pointer", "render_page"]

@@ -12,7 +12,8 @@ import pytest
 
 from snnkd_deploy.report import Report
 from snnkd_deploy.report.numbers import NBSP
-from snnkd_deploy.report.page import pointer, render_page
+from snnkd_deploy.report.page import render_page
+from snnkd_deploy.report.render import pointer
 
 WHICH = ["full", "minimal", "priced"]
 VOID = {"meta", "br", "img", "link", "input", "hr", "path", "use", "rect"}

@@ -63,9 +63,9 @@ def plot_per_step(steps: PerStep, teacher: float | None) -> Plot:
     shown = list(range(1, len(steps.cumulative) + 1))
 
     def paint(ax: Axes) -> None:
-        ax.plot(shown, steps.cumulative, **SERIES[0], label="all steps so far")
+        ax.plot(shown, steps.cumulative, **SERIES[0], label="sum so far")
         if steps.single:
-            ax.plot(shown, steps.single, **SERIES[1], label="this step alone")
+            ax.plot(shown, steps.single, **SERIES[1], label="step alone")
         if teacher is not None:
             ax.axhline(teacher, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label="teacher")
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
@@ -80,6 +80,30 @@ def plot_per_step(steps: PerStep, teacher: float | None) -> Plot:
         f" Teacher {percent(teacher)}." if teacher is not None else ""
     )
     return draw("per-step", alt, 230, paint)
+
+
+def plot_steps_of_runs(runs: Mapping[str, PerStep]) -> Plot | None:
+    """Accuracy after each timestep, one line per run."""
+    if not runs:
+        return None
+
+    def paint(ax: Axes) -> None:
+        for index, (name, steps) in enumerate(runs.items()):
+            look = SERIES[index % len(SERIES)]
+            ax.plot(range(1, len(steps.cumulative) + 1), steps.cumulative, **look, label=shorten(name, 18))
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        share_axis(ax.yaxis)
+        ax.margins(x=0.06, y=0.14)
+        ax.set_xlabel("timesteps")
+        legend_above(ax, *ax.get_legend_handles_labels())
+
+    ends = ", ".join(
+        f"{name} {percent(s.cumulative[0])} after 1 step, {percent(s.cumulative[-1])} after {len(s.cumulative)}"
+        for name, s in runs.items()
+        if s.cumulative
+    )
+    return draw("steps-of-runs", f"Accuracy by timestep: {ends}.", 230 + 8 * len(runs), paint)
 
 
 def plot_confusion(confusion: Confusion) -> Plot | None:

@@ -53,7 +53,12 @@ def plot_energy_terms(terms: Sequence[EnergyTerm], unpriced: Sequence[str], numb
     order = ("dynamic", "static", "io", "host")
     titles = {"static": "static: ", "io": "I/O: ", "host": "host: "}
     rows = [
-        Row(titles.get(term.group, "") + term.name, term, term.group, "unpriced")
+        Row(
+            term.name if term.name.startswith(term.group) else titles.get(term.group, "") + term.name,
+            term,
+            term.group,
+            "unpriced",
+        )
         for term in sorted(terms, key=lambda term: order.index(term.group))
     ]
     rows += [Row(name, None, "static", "unpriced") for name in unpriced]

@@ -104,6 +104,9 @@ def plot_pareto(pareto: Pareto) -> Plot | None:
     positive = [p.cost for p in points if p.cost > 0]
     log = len(positive) == len(points) and max(positive) / min(positive) > 5
 
+    ends = points[0].cost, points[-1].cost
+    middle = (ends[0] * ends[1]) ** 0.5 if log else sum(ends) / 2
+
     def paint(ax: Axes) -> None:
         ax.plot([p.cost for p in front], [p.accuracy for p in front], color=GREY, linewidth=1, marker="none")
         for p in points:
@@ -114,7 +117,7 @@ def plot_pareto(pareto: Pareto) -> Plot | None:
                 color=BLUE if p.this_run else GREY,
             )  # fmt: skip
             # Points on the right half write to their left, so that no name leaves the figure.
-            right = p.cost > (min(positive) * max(positive)) ** 0.5 if log else False
+            right = p.cost > middle
             ax.annotate(
                 shorten(p.label, 24), (p.cost, p.accuracy), (-7, 5) if right else (7, -9), textcoords="offset points",
                 color=INK if p.this_run else MUTED, fontsize=7.6, ha="right" if right else "left",
@@ -123,7 +126,9 @@ def plot_pareto(pareto: Pareto) -> Plot | None:
             ax.set_xscale("log")
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
-            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.margins(x=0.12, y=0.2)
         ax.yaxis.set_major_locator(MaxNLocator(5))
         share_axis(ax.yaxis)

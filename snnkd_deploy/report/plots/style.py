@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
 # Marker colours; template.html.j2 defines the CSS variables for light, dark and print.
@@ -96,9 +97,10 @@ def draw(name: str, alt: str, height_px: float, paint: Callable[[Axes], Any], wi
     """Run `paint` on fresh axes and return the figure. `name` must be unique on a page: ids are built from it."""
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(width_px / 96, height_px / 96))
-        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
         FigureCanvasSVG(figure)
         paint(figure.add_subplot())
+        # Laid out once here: an engine that stays with the figure would draw it a second time to measure it.
+        ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03).execute(figure)
         buffer = io.StringIO()
         # No date and no creator: the same report gives the same bytes.
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
