@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from snnkd_deploy.chips import Quantity, load_chip
 from snnkd_deploy.evaluate import count_ops, expected_counts, fit
-from snnkd_deploy.evaluate.mapping.loihi1 import axon_words
+from snnkd_deploy.evaluate.mapping.loihi1 import list_words
 from snnkd_deploy.evaluate.mapping.placement import Mesh
 from snnkd_deploy.evaluate.mapping.region import mask_of, sources_of_box
 from snnkd_deploy.evaluate.wiring import wiring
@@ -104,11 +104,11 @@ def test_unknown_limits_are_listed_not_used(make):
 
 def test_axon_packing():
     """64-bit words of a synapse list: blocks of 64 weights of 8 bits with a 10-bit header."""
-    assert axon_words(1) == 1
-    assert axon_words(6) == 1  # 58 bits
-    assert axon_words(7) == 2  # 66 bits
-    assert axon_words(64) == 9  # 522 bits
-    assert axon_words(128) == 18
+    assert list_words(1) == 1
+    assert list_words(6) == 1  # 58 bits
+    assert list_words(7) == 2  # 66 bits
+    assert list_words(64) == 9  # 522 bits
+    assert list_words(128) == 18
 
 
 @settings(max_examples=25, deadline=None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from snnkd_deploy.chips.spec import ChipSpec
-from snnkd_deploy.evaluate.mapping.report import Box
+from snnkd_deploy.evaluate.mapping.report import Box, Tile
 from snnkd_deploy.evaluate.wiring import Wiring
 from snnkd_deploy.graph.model import Model
 
@@ -24,6 +24,10 @@ class Constraints(Protocol):
 
     def need(self, model: Model, wires: Wiring, layer: str, box: Box) -> dict[str, float]:
         """Use of each resource by the neurons of `box`."""
+        ...
+
+    def outgoing(self, model: Model, wires: Wiring, tile: Tile, tiles: list[Tile]) -> dict[str, float]:
+        """Use of resources that depend on where the spikes of `tile` go; empty where there are none."""
         ...
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:

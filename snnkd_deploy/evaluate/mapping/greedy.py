@@ -42,12 +42,13 @@ def fit(model: Model, chip: ChipSpec | str) -> FitReport:
     spec = load_chip(chip) if isinstance(chip, str) else chip
     rules = constraints_for(spec)
     wires = wiring(model)
-    tiles: list[Tile] = []
+    cut: dict[str, list[Tile]] = {}
     problems: list[Problem] = []
     for layer in wires.layers:
-        found, violations = _cut(model, wires, layer, rules)
-        tiles += found
+        cut[layer], violations = _cut(model, wires, layer, rules)
         problems += violations
+    problems += _settle_outgoing(model, wires, cut, rules)
+    tiles = [tile for layer in wires.layers for tile in cut[layer]]
     per_chip = int(spec.limit("cores_per_chip") or 0) or len(tiles)
     placed = tuple(replace(t, core=i % per_chip, chip=i // per_chip) for i, t in enumerate(tiles))
     chips = max((t.chip for t in placed), default=0) + 1
@@ -71,10 +72,36 @@ def fit(model: Model, chip: ChipSpec | str) -> FitReport:
     )
 
 
-def _cut(model: Model, wires: Wiring, layer: str, rules: Constraints) -> tuple[list[Tile], list[Problem]]:
-    """Tiles of the first cut that fits, else those of the finest one and what is over."""
+def _settle_outgoing(model: Model, wires: Wiring, cut: dict[str, list[Tile]], rules: Constraints) -> list[Problem]:
+    """Cut layers finer whose cores send to too many targets. Fills in what every tile sends.
+
+    Targets first: a finer target needs more axons of its sources.
+    """
+    problems: list[Problem] = []
+    for layer in reversed(wires.layers):
+        if not all(_fits(t, rules) for t in cut[layer]):
+            continue  # already known not to fit, however finely it is cut
+        while True:
+            everything = [tile for tiles in cut.values() for tile in tiles]
+            cut[layer] = [replace(t, need=t.need | rules.outgoing(model, wires, t, everything)) for t in cut[layer]]
+            if all(_fits(t, rules) for t in cut[layer]):
+                break
+            finer, violations = _cut(model, wires, layer, rules, more_than=len(cut[layer]))
+            if violations or len(finer) <= len(cut[layer]):
+                problems += _violations(layer, cut[layer], rules)
+                break
+            cut[layer] = finer
+    return problems
+
+
+def _cut(
+    model: Model, wires: Wiring, layer: str, rules: Constraints, more_than: int = 0
+) -> tuple[list[Tile], list[Problem]]:
+    """Tiles of the first cut (into more than `more_than`) that fits, else the finest one and what is over."""
     best: list[Tile] = []
     for cut in rules.cuts(model, wires, layer):
+        if len(cut) <= more_than:
+            continue
         tiles = [Tile(layer, box, rules.need(model, wires, layer, box)) for box in cut]
         if all(_fits(t, rules) for t in tiles):
             return tiles, []

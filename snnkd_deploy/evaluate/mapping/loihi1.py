@@ -1,15 +1,17 @@
 """Loihi 1 cores: 1024 compartments, 4096 in-axons, 4096 out-axons, 16384 x 64 bits of synapses.
 
-Synapse memory is packed as nengo-loihi packs it: an axon of n weights takes, per block of 64 weights,
-64 * ceil((8 n + 10) / 64) bits. A convolution stores one weight list per distinct set of taps (borders and
-stride phases differ) and input channel; its in-axons are positions, since the channels of a position share
-one through population spikes.
+Synapse memory is packed as nengo-loihi 1.1 packs it (its `block.utilization()` gives the same numbers for
+a layer on one core): a list of n weights takes, per block of 64 weights, ceil64(n (8 + index bits) + 10)
+bits. A dense axon needs no index bits. A convolution stores one list of all input channels per distinct
+set of taps (borders and stride phases differ) and per 256 compartments of target offset; its in-axons are
+positions, since the channels of a position share one through population spikes, which take two out-axons.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 
 import nir
 import numpy as np
@@ -19,7 +21,7 @@ from snnkd_deploy.chips.units import to_si
 from snnkd_deploy.evaluate.mapping.constraints import known_limits
 from snnkd_deploy.evaluate.mapping.cuts import blocks, even_blocks, even_lengths, grid
 from snnkd_deploy.evaluate.mapping.region import count_of, sources_of_box, synapse_outputs, tap_patterns
-from snnkd_deploy.evaluate.mapping.report import Box
+from snnkd_deploy.evaluate.mapping.report import Box, Tile
 from snnkd_deploy.evaluate.wiring import Connection, Wiring
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.topology import conv_padding, pair
@@ -28,6 +30,8 @@ NEURONS, MEMORY, IN_AXONS, OUT_AXONS = "compartments", "synapse memory", "in-axo
 WEIGHT_BITS = 8
 _BLOCK = 64  # weights per block of a synapse list
 _HEADER_BITS = 10
+_BASES = 256  # an axon's compartment offset goes so far; the rest of it is in the indices
+_INDEX_BITS = (0, 6, 7, 8, 9, 10, 11, 12)
 
 
 class Loihi1:
@@ -60,6 +64,23 @@ class Loihi1:
                 words, axons = words + more_words, axons + more_axons
         return {NEURONS: float(neurons * per_neuron), MEMORY: float(words), IN_AXONS: float(axons)}
 
+    def outgoing(self, model: Model, wires: Wiring, tile: Tile, tiles: list[Tile]) -> dict[str, float]:
+        """Out-axons: one per target core and neuron, or two per target core and position of a map."""
+        slots = 0
+        for connection in wires.out_of(tile.layer):
+            if connection.host:
+                continue
+            for arrival in connection.arrivals:
+                if arrival.source != tile.layer:
+                    continue
+                for target in tiles:
+                    if target.layer == connection.target:
+                        axes = sources_of_box(model, connection, arrival, target.box)
+                        sent = [int(a[i:j].sum()) for a, (i, j) in zip(axes, tile.box, strict=True)]
+                        pooled = connection.shared and len(sent) > 1 and sent[0] > 0
+                        slots += 2 * math.prod(sent[1:]) if pooled else math.prod(sent)
+        return {OUT_AXONS: float(slots)}
+
     def _synapses(self, model: Model, connection: Connection, box: Box) -> tuple[int, int]:
         """(64-bit words, in-axons) of one weight node for the neurons of `box`."""
         node = model.nodes[connection.synapse]
@@ -73,7 +94,7 @@ class Loihi1:
             else:
                 count = count_of(sources)
                 axons += count
-                words += count * axon_words(int(outputs[-1].sum()))
+                words += count * list_words(int(outputs[-1].sum()))
         return words, axons
 
     def _kernel_words(self, model: Model, connection: Connection, outputs: list[np.ndarray]) -> int:
@@ -81,14 +102,22 @@ class Loihi1:
         shape = model.shapes[model.sources[connection.synapse][0]]
         stride, dilation, padding = pair(node.stride), pair(node.dilation), conv_padding(node)
         groups = int(np.asarray(node.groups))
-        channels = max(1, int(outputs[0].reshape(groups, -1).sum(1).max()))
-        inputs = int(outputs[0].reshape(groups, -1).any(1).sum()) * (shape[0] // groups)
-        patterns = [1]
+        per_group = outputs[0].reshape(groups, -1).sum(1)
+        channels, inputs = int(per_group.max()), shape[0] // groups
+        axes: list[dict[tuple[int, ...], list[int]]] = [{(0,): [0]}] if len(shape) == 2 else []
         for axis, size in enumerate(shape[1:]):
             kernel = int(node.weight.shape[2 + axis])
-            taps = tap_patterns(outputs[1 + axis], size, kernel, stride[axis], padding[axis], dilation[axis])
-            patterns = [a * b for a in patterns for b in taps]
-        return sum(inputs * axon_words(taps * channels) for taps in patterns)
+            axes.append(tap_patterns(outputs[1 + axis], size, kernel, stride[axis], padding[axis], dilation[axis]))
+        height, width = (1, int(outputs[1].sum())) if len(shape) == 2 else map(int, map(np.sum, outputs[1:3]))
+        largest = 0
+        lists: list[int] = []
+        for (rows, tops), (columns, lefts) in product(axes[0].items(), axes[1].items()):
+            offsets = np.unique(np.add.outer(np.unique(tops) * width, np.unique(lefts)) // _BASES)
+            lists += [inputs * len(rows) * len(columns) * channels] * len(offsets)
+            reach = (channels - 1) * height * width + (len(rows) - 1) * width + len(columns) - 1
+            largest = max(largest, int(offsets.max()) * _BASES + reach)
+        bits = index_bits(largest)
+        return int((per_group > 0).sum()) * sum(list_words(n, bits) for n in lists)
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:
         shape = model.shapes[layer]
@@ -122,8 +151,15 @@ class Loihi1:
             channels = min(shape[0], channels * 2)
 
 
-def axon_words(weights: int) -> int:
-    """64-bit words of one synapse list of `weights` 8-bit weights (nengo-loihi `Synapse.bits_per_axon`)."""
+def list_words(weights: int, index: int = 0) -> int:
+    """64-bit words of one list of 8-bit weights with `index` bits each (nengo-loihi `bits_per_axon`)."""
     full, rest = divmod(weights, _BLOCK)
-    words = full * math.ceil((_BLOCK * WEIGHT_BITS + _HEADER_BITS) / 64)
-    return words + (math.ceil((rest * WEIGHT_BITS + _HEADER_BITS) / 64) if rest else 0)
+    bits = WEIGHT_BITS + index
+    words = full * math.ceil((_BLOCK * bits + _HEADER_BITS) / 64)
+    return words + (math.ceil((rest * bits + _HEADER_BITS) / 64) if rest else 0)
+
+
+def index_bits(largest: int) -> int:
+    """Bits that hold compartment indices up to `largest`: 0, or 6 to 12 (more never fit a core)."""
+    need = math.ceil(math.log2(largest + 1)) if largest > 0 else 0
+    return next((bits for bits in _INDEX_BITS if bits >= need), _INDEX_BITS[-1])

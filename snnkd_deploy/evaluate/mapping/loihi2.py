@@ -22,7 +22,7 @@ from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.evaluate.mapping.constraints import known_limits
 from snnkd_deploy.evaluate.mapping.cuts import blocks, even_blocks, grid, powers_down, whole
 from snnkd_deploy.evaluate.mapping.region import count_of, sources_of_box, synapse_outputs
-from snnkd_deploy.evaluate.mapping.report import Box
+from snnkd_deploy.evaluate.mapping.report import Box, Tile
 from snnkd_deploy.evaluate.wiring import Wiring
 from snnkd_deploy.graph.model import Model
 
@@ -80,6 +80,9 @@ class Loihi2:
                     axons = count_of(sources_of_box(model, connection, arrival, box))
                     words += axons * math.ceil((int(outputs[-1].sum()) + 1) / 4)
         return float(words)
+
+    def outgoing(self, model: Model, wires: Wiring, tile: Tile, tiles: list[Tile]) -> dict[str, float]:
+        return {}  # the limit of out-axons is unknown
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:
         shape = model.shapes[layer]

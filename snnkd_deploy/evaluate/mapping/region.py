@@ -107,18 +107,23 @@ def count_of(axes: Axes) -> int:
     return int(np.prod([int(a.sum()) for a in axes]))
 
 
-def tap_patterns(out: np.ndarray, size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[int]:
-    """Distinct sets of taps by which inputs of one axis reach the outputs `out`: the number of taps of each.
+def tap_patterns(
+    out: np.ndarray, size: int, kernel: int, stride: int, padding: int, dilation: int
+) -> dict[tuple[int, ...], list[int]]:
+    """Distinct sets of taps by which inputs of one axis reach the outputs `out`, and where they start.
 
     Hardware that stores a kernel once needs one weight list per such set: borders and stride phases differ.
+    The values are the first outputs reached, counted from the first output of the block.
     """
-    patterns: set[tuple[int, ...]] = set()
+    first = int(np.argmax(out))
+    patterns: dict[tuple[int, ...], list[int]] = {}
     for i in range(size):
-        taps = []
+        taps, reached = [], []
         for k in range(kernel):
             at, rest = divmod(i + padding - k * dilation, stride)
             if rest == 0 and 0 <= at < out.size and out[at]:
                 taps.append(k)
+                reached.append(at - first)
         if taps:
-            patterns.add(tuple(taps))
-    return [len(p) for p in patterns]
+            patterns.setdefault(tuple(taps), []).append(min(reached))
+    return patterns
