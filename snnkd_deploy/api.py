@@ -1,9 +1,9 @@
 """The library in a few functions: load, lower, run, compare, fit, count, estimate.
 
-    import snnkd_deploy as sd
-    model = sd.load_model("model.nir")
-    trace = sd.run(model, x, backend="exact")
-    print(sd.compare(trace, sd.run(model, x, backend="lava")).identical)
+import snnkd_deploy as sd
+model = sd.load_model("model.nir")
+trace = sd.run(model, x, backend="exact")
+print(sd.compare(trace, sd.run(model, x, backend="lava")).identical)
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import nir
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch import Tensor
+from torch.nn import functional as F
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.exact import ExactBackend
@@ -22,7 +22,9 @@ from snnkd_deploy.evaluate import OpCounter, ann_baseline, estimate_energy, esti
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import SynapseParams
 from snnkd_deploy.manifest import versions
+from snnkd_deploy.nets.teachers import Teacher
 from snnkd_deploy.progress import task
+from snnkd_deploy.recipe import recipe_toml
 from snnkd_deploy.report.schema import LayerInfo, Report, Totals
 
 if TYPE_CHECKING:
@@ -117,9 +119,7 @@ def _raster(
             # Evenly spaced neurons: a fair sample, whatever the layer's size.
             shown = np.linspace(0, spikes.shape[1] - 1, min(_RASTER_NEURONS, spikes.shape[1])).astype(int)
             times = [torch.nonzero(spikes[:, n]).flatten().tolist() for n in shown]
-            layers.append(
-                {"name": name, "neurons_total": spikes.shape[1], "neurons": shown.tolist(), "times": times}
-            )
+            layers.append({"name": name, "neurons_total": spikes.shape[1], "neurons": shown.tolist(), "times": times})
         samples.append(
             {
                 "index": index,
@@ -133,17 +133,17 @@ def _raster(
 
 
 def _maps(
-    run: Run, model: Model, teacher: nn.Module, first: tuple[Inputs, Trace], predictions: Tensor
+    run: Run, model: Model, teacher: Teacher, first: tuple[Inputs, Trace], predictions: Tensor
 ) -> list[dict[str, Any]]:
     """The teacher's class activation map beside the student's spike activation map."""
     x, labels, classes = run.data.test.x, run.data.test.y, run.data.classes
     names = [n for n in model.spiking if len(model.shapes[n]) == 3]
-    if not names or not isinstance(x, Tensor) or not hasattr(teacher, "features"):
+    if not names or not isinstance(x, Tensor):
         return []
     count = min(_MAP_SAMPLES, first[1].samples)
     with torch.no_grad():
-        features = teacher.features(x[:count])  # type: ignore[operator]
-        cam = class_activation_map(features, teacher.classifier.weight, labels[:count])  # type: ignore[union-attr]
+        features = teacher.features(x[:count])
+        cam = class_activation_map(features, teacher.classifier.weight, labels[:count])
         sam = spike_activation_map(first[1].spikes[names[-1]][:, :count].to(torch.float32))
     size = tuple(x.shape[-2:])
 
@@ -182,21 +182,9 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
     backends: dict[str, Any] = validation["backends"]
     same = backends["exact"]["student_accuracy"]
     details = {
-        name: {"samples": validation["samples"], "student_same_samples": same}
-        for name in backends
-        if name != "exact"
+        name: {"samples": validation["samples"], "student_same_samples": same} for name in backends if name != "exact"
     }
-    parity = {
-        name: {
-            "samples": p["samples"],
-            "spikes_compared": p["spikes_compared"],
-            "mismatches": p["mismatches"],
-            "first_divergence": p["first_divergence"],
-            "layers": p["layers"],
-        }
-        for name, entry in backends.items()
-        if (p := entry.get("parity"))
-    }
+    parity = {name: entry["parity"] for name, entry in backends.items() if "parity" in entry}
     content = {
         "chip": run.chip.id,
         "model_hash": model.sha256,
@@ -235,7 +223,7 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
             "hardware_file": f"hardware/{Path(run.chip.path).name}",
             "created": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
-            "recipe": recipe.name,
+            "recipe": recipe_toml(recipe),
         },
         "name": recipe.name,
         "chip_info": {"name": run.chip.name, "process": run.chip.process, "about": run.chip.about},
@@ -323,15 +311,13 @@ def _curves(run: Run) -> list[dict[str, Any]]:
     return curves
 
 
-def _warnings(
-    run: Run, found: dict[str, Any], backends: dict[str, Any], validation: dict[str, Any]
-) -> list[str]:
-    warnings = [f"{name} did not run: {reason}" for name, reason in validation["missing"].items()]
+def _warnings(run: Run, found: dict[str, Any], backends: dict[str, Any], validation: dict[str, Any]) -> list[str]:
+    warnings = [f"{name} did not run here: {reason}" for name, reason in validation["missing"].items()]
     warnings += list(found["count_notes"])
     for name, entry in backends.items():
         parity = entry.get("parity")
-        if parity and parity["mismatches"]:
-            warnings.append(f"{name}: {parity['mismatches']} spikes differ from exact")
+        if parity and not parity["identical"]:
+            warnings.append(f"{name} differs from exact: {parity['mismatches']} spikes")
     differ = backends["exact"]["student_predictions_differ"]
     if differ:
         warnings.append(f"{differ} predictions of training differ from the exact backend: please report this")

@@ -45,8 +45,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, remedy=remedy)
 
 
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def _common() -> _Parser:
+    common = _Parser(add_help=False)
     group = common.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     group.add_argument("--quiet", action="store_true", help="no progress output")
@@ -73,7 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=function)
         return sub
 
-    p = verb("demo", demo, "The whole pipeline on the embedded digits for Loihi 2, in minutes.", "snnkd demo --out runs/demo")
+    p = verb(
+        "demo", demo, "The whole pipeline on the embedded digits for Loihi 2, in minutes.", "snnkd demo --out runs/demo"
+    )
     p.add_argument("--out", type=Path, default=Path("runs/demo"), help="run directory (default: %(default)s)")
 
     p = verb(
@@ -87,10 +89,21 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, help="run directory (default: runs/<recipe name>)")
     p.add_argument("--data", type=Path, help="folder that holds the data sets (default: $SNNKD_DATA, then a cache)")
 
-    for name in ("teacher", "distill", "export", "validate", "evaluate", "report"):
+    for name in ("teacher", "distill", "export", "validate", "evaluate"):
         p = verb(name, one_stage, f"Stage '{name}' of a run directory.", f"snnkd {name} runs/demo")
         p.add_argument("folder", type=Path, metavar="DIR")
         p.add_argument("--data", type=Path, help="folder that holds the data sets")
+
+    p = verb(
+        "report",
+        report,
+        "Stage 'report' of a run directory; with --compare, several runs side by side.",
+        "snnkd report runs/demo\n  snnkd report --compare runs/a runs/b -o compare.html",
+    )
+    p.add_argument("folder", type=Path, metavar="DIR", nargs="?")
+    p.add_argument("--data", type=Path, help="folder that holds the data sets")
+    p.add_argument("--compare", type=Path, nargs="+", metavar="RUN", help="run directories to put side by side")
+    p.add_argument("-o", "--output", type=Path, default=Path("compare.html"), metavar="PAGE.html")
 
     p = verb(
         "simulate",
@@ -183,14 +196,14 @@ def run(args: argparse.Namespace) -> Result:
 
 
 def _finish(pipeline: Any) -> Result:
-    from snnkd_deploy.report import Report
-    from snnkd_deploy.report.table import render_table
+    from snnkd_deploy.pipeline import load_report
+    from snnkd_deploy.report import render_table
 
     pipeline.run_stages()
-    text = (pipeline.folder / "report.json").read_text("utf-8")
-    _show(render_table(Report.from_json(text)))
+    found = load_report(pipeline.folder)
+    _show(render_table(found))
     _show(f"report: {(pipeline.folder / 'report.html').resolve()}")
-    return json.loads(text)
+    return json.loads(found.to_json())
 
 
 def one_stage(args: argparse.Namespace) -> Result:
@@ -199,6 +212,22 @@ def one_stage(args: argparse.Namespace) -> Result:
     facts = Run.open(args.folder, data_root=args.data).stage(args.verb)
     _show(f"{args.verb}: done")
     return {"stage": args.verb, "facts": facts}
+
+
+def report(args: argparse.Namespace) -> Result:
+    if not args.compare:
+        if args.folder is None:
+            raise UsageError("give a run directory, or --compare with several", remedy="snnkd report --help")
+        return one_stage(args)
+    from snnkd_deploy.pipeline import load_report
+    from snnkd_deploy.report import comparison_table, write_comparison
+
+    folders = [*([args.folder] if args.folder else []), *args.compare]
+    reports = {str(folder): load_report(folder) for folder in folders}
+    page = write_comparison(reports, args.output)
+    _show(comparison_table(reports))
+    _show(f"comparison: {page.resolve()}")
+    return {"runs": {name: json.loads(r.to_json()) for name, r in reports.items()}, "page": str(page)}
 
 
 def simulate(args: argparse.Namespace) -> Result:
@@ -295,23 +324,26 @@ def energy(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
     from snnkd_deploy.backends.inputs import load_inputs
     from snnkd_deploy.backends.trace import Trace
+    from snnkd_deploy.report.cost import cost_table
 
     model = api.load_model(args.model, dt_s=args.dt, reset=args.reset)
     chip = api.load_chip(args.chip)
     inputs = load_inputs(args.input, model)[0] if args.input is not None else None
     counts = api.count_ops(model, Trace.load(args.trace), inputs)
-    mapping = api.fit(model, chip, counts=counts)
-    latency = api.estimate_latency(counts, chip, mapping)
-    estimate = api.estimate_energy(counts, chip, mapping, latency)
-    _show(estimate.render())
-    return {
+    mapping = api.fit(model, chip)
+    if mapping.placement is not None:
+        counts = mapping.placement.route(counts)
+    latency = api.estimate_latency(counts, chip, fit=mapping)
+    estimate = api.estimate_energy(counts, chip, fit=mapping, latency=latency)
+    found = {
         "chip": chip.id,
-        "layers": [layer.to_dict() for layer in counts.layers],
-        "totals": counts.totals.to_dict(),
+        **counts.to_dict(),
         "fit": mapping.to_dict(),
         "latency_s": latency.to_dict(),
         "energy_j": estimate.to_dict(),
     }
+    _show(cost_table(found))
+    return found
 
 
 def chips(args: argparse.Namespace) -> Result:

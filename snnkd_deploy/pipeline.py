@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from snnkd_deploy.distill.teacher import TeacherTrainee, TeacherView, accuracy
 from snnkd_deploy.errors import DataError, Problem, RecipeError, SnnkdError, UsageError
 from snnkd_deploy.evaluate.parity import compare_traces
 from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.netfile import write_net
 from snnkd_deploy.graph.nirfile import read_nir, write_nir
 from snnkd_deploy.lower import lower_student
 from snnkd_deploy.manifest import Manifest, digest, versions, write_text
@@ -39,10 +40,11 @@ from snnkd_deploy.nets.builder import StudentPlan
 from snnkd_deploy.nets.neurons import compile_neurons
 from snnkd_deploy.nets.student import Student
 from snnkd_deploy.nets.surrogate import get_surrogate
-from snnkd_deploy.nets.teachers import build_teacher
+from snnkd_deploy.nets.teachers import Teacher, build_teacher
 from snnkd_deploy.nets.zoo import build_student
 from snnkd_deploy.progress import Advance, say, task
 from snnkd_deploy.recipe import Recipe, load_recipe, recipe_toml
+from snnkd_deploy.report import Report, write_report
 
 STAGES = ("teacher", "distill", "export", "validate", "evaluate", "report")
 # Neuron updates of a whole training above which half a minute of compilation pays.
@@ -82,7 +84,9 @@ class Run:
         """A run directory that exists already."""
         if not (folder / "recipe.toml").is_file():
             raise UsageError(
-                "not a run directory (no recipe.toml)", where=str(folder), remedy=f"snnkd run RECIPE.toml --out {folder}"
+                "not a run directory (no recipe.toml)",
+                where=str(folder),
+                remedy=f"snnkd run RECIPE.toml --out {folder}",
             )
         return cls(folder, load_recipe(folder / "recipe.toml"), **options)
 
@@ -90,7 +94,8 @@ class Run:
 
     def _check_early(self) -> None:
         """Everything that can be known to fail later fails now, all of it at once."""
-        recipe, problems = self.recipe, []
+        recipe = self.recipe
+        problems: list[Problem] = []
 
         def attempt(check: Callable[[], object]) -> None:
             try:
@@ -121,7 +126,7 @@ class Run:
                     self.missing[name] = str(error.problems[0].what)
                     say(f"[yellow]{error}")
             else:
-                attempt(lambda name=name: usable_backend(name))
+                attempt(partial(usable_backend, name))
         if problems:
             raise RecipeError.from_problems(problems)
 
@@ -186,7 +191,8 @@ class Run:
         for needed in STAGES[: STAGES.index(name)]:
             if not self.manifest.stage(needed):
                 raise UsageError(
-                    f"stage '{name}' needs '{needed}', which has not run", where=str(self.folder),
+                    f"stage '{name}' needs '{needed}', which has not run",
+                    where=str(self.folder),
                     remedy=f"snnkd {needed} {self.folder}",
                 )
         key = self.key(name)
@@ -208,9 +214,7 @@ class Run:
         torch.manual_seed(self.recipe.seed)
         module = build_teacher(t.net, tuple(self.data.shape), len(self.data.classes), self.data.levels, t.width)
         augment = build_augment(list(t.augment)) if t.augment else None
-        plan = Plan(
-            (Phase("float", t.epochs, t.lr),), t.batch, t.optimizer, t.weight_decay, seed=self.recipe.seed
-        )
+        plan = Plan((Phase("float", t.epochs, t.lr),), t.batch, t.optimizer, t.weight_decay, seed=self.recipe.seed)
         trainee = TeacherTrainee(module, self.data, augment, self.recipe.seed)
         result = Trainer(trainee, plan, folder, key, "teacher").run()
         module.load_state_dict(result.tensors)
@@ -223,7 +227,7 @@ class Run:
         _forget(folder)
         return [weights, info], facts
 
-    def load_teacher(self) -> torch.nn.Module:
+    def load_teacher(self) -> Teacher:
         t = self.recipe.teacher
         module = build_teacher(t.net, tuple(self.data.shape), len(self.data.classes), self.data.levels, t.width)
         module.load_state_dict(load_tensors(self.folder / "teacher" / "weights.safetensors")[0])
@@ -238,7 +242,7 @@ class Run:
             list(r.method),
             r.loss,
             student_channels=None if features is None else features.shape[0],
-            teacher_channels=self.load_teacher().classifier.in_features,  # type: ignore[union-attr]
+            teacher_channels=self.load_teacher().classifier.in_features,
         )
         self._check_features(loss, student)
         view: TeacherView | None = None
@@ -357,8 +361,6 @@ class Run:
 
     def _export_others(self, model: Model) -> list[Path]:
         """Further file formats of the same model."""
-        from snnkd_deploy.graph.netfile import write_net
-
         path = self.folder / "model.net"
         write_net(model, path)
         return [path]
@@ -427,12 +429,22 @@ class Run:
 
     def _report(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         from snnkd_deploy.assess import compose_report
-        from snnkd_deploy.report import write_report
 
         report = compose_report(self, json.loads((self.folder / "evaluation.json").read_text("utf-8")))
         json_path, html_path = write_report(report, self.folder)
         say(f"report: {html_path}")
         return [Path(json_path), Path(html_path)], {}
+
+
+def load_report(folder: Path) -> Report:
+    """The report of a finished run. Raises UsageError where there is none, DataError for a damaged one."""
+    path = folder / "report.json"
+    if not path.is_file():
+        raise UsageError("no report.json in the run directory", where=str(folder), remedy=f"snnkd report {folder}")
+    try:
+        return Report.from_json(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"not a report of this release: {error}", where=str(path)) from error
 
 
 def _since_last(advance: Advance) -> Callable[[int, int], None]:

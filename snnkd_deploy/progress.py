@@ -34,7 +34,7 @@ def say(text: str) -> None:
 def task(label: str, total: int) -> Iterator[Advance]:
     """Report work of `total` units: `with task("train", 100) as advance: advance(1, "loss 0.3")`."""
     if _quiet or total <= 0:
-        yield lambda done, note="": None
+        yield _silent
     elif sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
@@ -46,15 +46,23 @@ def task(label: str, total: int) -> Iterator[Advance]:
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             handle = bars.add_task(label, total=total, note="")
-            yield lambda done, note="": bars.update(handle, advance=done, note=note)
+
+            def advance(done: int, note: str) -> None:
+                bars.update(handle, advance=done, note=note)
+
+            yield advance
     else:
         yield _plain(label, total)
+
+
+def _silent(done: int, note: str) -> None:
+    pass
 
 
 def _plain(label: str, total: int) -> Advance:
     done_so_far, last = 0, time.monotonic()
 
-    def advance(done: int, note: str = "") -> None:
+    def advance(done: int, note: str) -> None:
         nonlocal done_so_far, last
         done_so_far += done
         if time.monotonic() - last >= _LINE_SECONDS:

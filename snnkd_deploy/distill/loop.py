@@ -69,7 +69,7 @@ class Trainee(ABC):
     module: nn.Module
     samples: int
 
-    def enter_phase(self, phase: Phase) -> None:
+    def enter_phase(self, phase: Phase) -> None:  # noqa: B027  (an optional hook)
         """Prepare for a phase (the student folds and quantises here). Parameters may change identity."""
 
     @abstractmethod
@@ -88,7 +88,7 @@ class Trainee(ABC):
         """JSON-able facts needed to rebuild the module's shape before weights are loaded."""
         return {}
 
-    def restore_structure(self, structure: dict[str, Any]) -> None:
+    def restore_structure(self, structure: dict[str, Any]) -> None:  # noqa: B027  (an optional hook)
         """Inverse of `structure`."""
 
 
@@ -139,6 +139,7 @@ class Trainer:
         resumed = self._resume()
         if not resumed:
             self._enter(0)
+            self._save()
         while self.state.phase < len(self.plan.phases):
             phase = self.plan.phases[self.state.phase]
             if self.state.epoch_in_phase >= phase.epochs:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from snnkd_deploy.data import Dataset, Split, batch_generator
 from snnkd_deploy.data.augment import Augment
 from snnkd_deploy.distill.loop import BatchInfo, Trainee
+from snnkd_deploy.nets.teachers import Teacher
 from snnkd_deploy.progress import task
 
 # Teacher features of a whole training set are kept in memory below this size.
@@ -53,7 +54,7 @@ def accuracy(teacher: nn.Module, split: Split) -> float:
 class TeacherView:
     """A frozen teacher as the losses see it. Answers for unaugmented training rows are computed once and kept."""
 
-    def __init__(self, teacher: nn.Module, needs_features: bool) -> None:
+    def __init__(self, teacher: Teacher, needs_features: bool) -> None:
         self.teacher = teacher.eval().requires_grad_(False)
         self.needs_features = needs_features
         self._logits: Tensor | None = None
@@ -61,9 +62,7 @@ class TeacherView:
 
     @property
     def classifier(self) -> nn.Linear:
-        classifier = self.teacher.classifier
-        assert isinstance(classifier, nn.Linear)
-        return classifier
+        return self.teacher.classifier
 
     @property
     def feature_channels(self) -> int:
@@ -72,15 +71,15 @@ class TeacherView:
     @torch.no_grad()
     def prepare(self, split: Split) -> None:
         """Precompute the answers for a split whose images are always the same (no augmentation)."""
-        probe = self.teacher.features(images(split, torch.arange(1)))  # type: ignore[operator]
+        probe = self.teacher.features(images(split, torch.arange(1)))
         if self.needs_features and probe.numel() * len(split) * 2 > _CACHE_BYTES:
             return
         logits, features = [], []
         with task("teacher answers", len(split)) as advance:
             for start in range(0, len(split), _EVAL_BATCH):
                 rows = torch.arange(start, min(start + _EVAL_BATCH, len(split)))
-                maps = self.teacher.features(images(split, rows))  # type: ignore[operator]
-                logits.append(self.teacher.head(maps))  # type: ignore[operator]
+                maps = self.teacher.features(images(split, rows))
+                logits.append(self.teacher.head(maps))
                 if self.needs_features:
                     features.append(maps.to(torch.float16))
                 advance(len(rows), "")
@@ -93,5 +92,5 @@ class TeacherView:
         if self._logits is not None:
             features = None if self._features is None else self._features[rows].to(torch.float32)
             return self._logits[rows], features
-        features = self.teacher.features(x)  # type: ignore[operator]
-        return self.teacher.head(features), features if self.needs_features else None  # type: ignore[operator]
+        features = self.teacher.features(x)
+        return self.teacher.head(features), features if self.needs_features else None

@@ -58,9 +58,7 @@ class Builder:
     def add(self, name: str, shape: tuple[int, ...], inputs: list[tuple[str, Synapse]]) -> str:
         host = self.plan.levels if self.plan.encoding == "current" and not self.populations else 0
         has_norm = any(synapse.norm is not None for _, synapse in inputs)
-        self.populations.append(
-            Population(name, shape, inputs, self.plan.lif(), bias=not has_norm, host_levels=host)
-        )
+        self.populations.append(Population(name, shape, inputs, self.plan.lif(), bias=not has_norm, host_levels=host))
         self.shapes[name] = shape
         return name
 
@@ -98,9 +96,7 @@ class Builder:
         if self.shapes[source] == shape:
             # One tap per channel with weight 1: a depthwise identity.
             ones = torch.ones(channels, 1, 1, 1)
-            skip = Synapse(
-                f"skip{index}", channels, channels, kernel=1, groups=channels, batch_norm=False, fixed=ones
-            )
+            skip = Synapse(f"skip{index}", channels, channels, kernel=1, groups=channels, batch_norm=False, fixed=ones)
         else:
             skip, _ = self.conv_synapse(f"skip{index}", source, channels, kernel=1, stride=stride)
         return self.add(f"lif{index}b", shape, [(first, main), (source, skip)])

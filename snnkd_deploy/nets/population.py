@@ -89,7 +89,7 @@ class Population(nn.Module):
     # -- chip -------------------------------------------------------------------------------------
 
     @property
-    def grids(self):  # noqa: ANN201  (Parameters; spelled out by ChipSpec)
+    def grids(self):
         assert self.chip is not None
         return self.chip.parameters
 

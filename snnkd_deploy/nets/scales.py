@@ -6,6 +6,8 @@ without clipping what matters and keeps the worst case inside the chip's state r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import Tensor
 
@@ -36,7 +38,9 @@ def weight_scale(weights: list[np.ndarray], grid: IntGrid) -> float:
     return float(best)
 
 
-def population_scale(weights: list[Tensor], bias: Tensor | None, threshold: float, Du: int, chip: ChipSpec) -> float:
+def population_scale(
+    weights: Sequence[Tensor], bias: Tensor | None, threshold: float, Du: int, chip: ChipSpec
+) -> float:
     """Scale of one population: the weight grid used well, inside the limits of threshold, bias and state.
 
     weights: real weights of every synapse into it, (out, in, ...). Raises ChipError where no scale is legal.

@@ -10,7 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from snnkd_deploy.chips.spec import IntGrid
 from snnkd_deploy.nets.rounding import to_grid

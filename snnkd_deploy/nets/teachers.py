@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from snnkd_deploy.errors import UsageError
 
 
-class CnnTeacher(nn.Module):
-    """conv-BN-ReLU stages, global average pooling, one linear classifier (so that CAM = W . G)."""
+class Teacher(nn.Module, ABC):
+    """What distillation asks of an ANN: feature maps, then global average pooling and one linear classifier.
+
+    A class activation map is then W . G (Zhou et al. 2016).
+    """
+
+    classifier: nn.Linear
+
+    @abstractmethod
+    def features(self, pixels: Tensor) -> Tensor:
+        """Last feature maps (B, D, H, W) from pixel integers (B, C, H, W)."""
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (B, K) from feature maps."""
+        return self.classifier(F.adaptive_avg_pool2d(features, 1).flatten(1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.features(pixels))
+
+
+class CnnTeacher(Teacher):
+    """conv-BN-ReLU stages, global average pooling, one linear classifier."""
 
     def __init__(self, input_shape: tuple[int, ...], classes: int, levels: int, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -34,24 +55,17 @@ class CnnTeacher(nn.Module):
         self.classifier = nn.Linear(previous, classes)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Last feature maps (B, D, H, W) from pixel integers (B, C, H, W)."""
         return self.body(pixels.to(torch.float32) / self.levels)
 
-    def head(self, features: Tensor) -> Tensor:
-        return self.classifier(F.adaptive_avg_pool2d(features, 1).flatten(1))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.head(self.features(pixels))
-
-
-def _cnn(input_shape: tuple[int, ...], classes: int, levels: int, width: float) -> nn.Module:
+def _cnn(input_shape: tuple[int, ...], classes: int, levels: int, width: float) -> Teacher:
     return CnnTeacher(input_shape, classes, levels, tuple(max(1, round(c * width)) for c in (32, 64, 128)))
 
 
-TEACHERS: dict[str, Callable[[tuple[int, ...], int, int, float], nn.Module]] = {"cnn": _cnn}
+TEACHERS: dict[str, Callable[[tuple[int, ...], int, int, float], Teacher]] = {"cnn": _cnn}
 
 
-def build_teacher(net: str, input_shape: tuple[int, ...], classes: int, levels: int, width: float) -> nn.Module:
+def build_teacher(net: str, input_shape: tuple[int, ...], classes: int, levels: int, width: float) -> Teacher:
     """A fresh teacher by recipe name. Raises UsageError for an unknown one."""
     if net not in TEACHERS:
         near = difflib.get_close_matches(net, TEACHERS, n=1)

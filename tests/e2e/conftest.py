@@ -8,10 +8,10 @@ TINY = {
     "name": "tiny",
     "chip": "loihi2",
     "method": ["seal", "ckd"],
-    "data": {"name": "digits", "options": {"limit_train": 400}},
-    "teacher": {"width": 0.25, "epochs": 2},
+    "data": {"name": "digits", "options": {"limit_train": 800}},
+    "teacher": {"width": 0.25, "epochs": 4, "batch": 64},
     "student": {"width": 0.5, "steps": 3},
-    "train": {"epochs": 2, "chip_epochs": 2, "batch": 64},
+    "train": {"epochs": 5, "chip_epochs": 2, "batch": 64},
     "validate": {"backends": ["exact"], "samples": 40},
 }
 
