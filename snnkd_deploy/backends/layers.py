@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from snnkd_deploy.backends.engine import DelayLine, Identity, Operator, merge_batch
-from snnkd_deploy.graph.topology import Shape, conv_padding, pair
+from snnkd_deploy.graph.topology import Shape, conv_pads, pair
 
 
 class Merged(Operator):
@@ -28,14 +28,15 @@ class Merged(Operator):
 
 def linear_map(node: nir.NIRNode, weight: Tensor) -> Callable[[Tensor], Tensor]:
     """The node's linear map without bias on a (N, ...) batch, with `weight` in place of its own."""
-    if isinstance(node, nir.Conv2d):
-        stride, padding, dilation = pair(node.stride), conv_padding(node), pair(node.dilation)
-        groups = int(np.asarray(node.groups))
-        return lambda x: F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    if isinstance(node, nir.Conv1d):
-        stride1, padding1, dilation1 = pair(node.stride)[0], conv_padding(node)[0], pair(node.dilation)[0]
-        groups1 = int(np.asarray(node.groups))
-        return lambda x: F.conv1d(x, weight, None, stride1, padding1, dilation1, groups1)
+    if isinstance(node, nir.Conv1d | nir.Conv2d):
+        convolve = F.conv2d if isinstance(node, nir.Conv2d) else F.conv1d
+        axes, groups = node.weight.ndim - 2, int(np.asarray(node.groups))
+        pads, stride, dilation = conv_pads(node), pair(node.stride)[:axes], pair(node.dilation)[:axes]
+        if all(before == after for before, after in pads):
+            padding = tuple(before for before, _ in pads)
+            return lambda x: convolve(x, weight, None, stride, padding, dilation, groups)
+        uneven = [side for pad in reversed(pads) for side in pad]  # F.pad begins with the last axis
+        return lambda x: convolve(F.pad(x, uneven), weight, None, stride, 0, dilation, groups)
     if isinstance(node, nir.Scale):
         return lambda x: x * weight
     return lambda x: F.linear(x, weight)

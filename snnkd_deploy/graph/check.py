@@ -62,9 +62,32 @@ def _structure(model: Model) -> list[Problem]:
             problems.append(Problem("node has no input", name, remedy="connect it or remove it"))
         if not isinstance(node, nir.Output) and name not in sources:
             problems.append(Problem("node feeds nothing", name, remedy="connect it or remove it"))
+    if not problems:
+        problems += _unreached(model)
     for name in model.profile.nodes:
         if name not in nodes:
             problems.append(Problem("the profile speaks of a node that is not in the graph", name))
+    return problems
+
+
+def _unreached(model: Model) -> list[Problem]:
+    """Nodes that the input does not reach (a loop on its own), or that the output does not hear of."""
+    problems = []
+    forward: dict[str, list[str]] = {name: [] for name in model.nodes}
+    for name, incoming in model.sources.items():
+        for source in incoming:
+            forward[source].append(name)
+    for start, edges, what in (
+        (model.input_name, forward, "nothing arrives here from the input"),
+        (model.output_name, model.sources, "nothing goes from here to the output"),
+    ):
+        seen = {start}
+        front = [start]
+        while front:
+            fresh = [n for n in edges[front.pop()] if n not in seen]
+            seen.update(fresh)
+            front += fresh
+        problems += [Problem(what, name, remedy="connect it or remove it") for name in model.nodes if name not in seen]
     return problems
 
 
@@ -73,8 +96,11 @@ def _values(model: Model, name: str) -> list[Problem]:
     node = model.nodes[name]
     problems = []
     for key, value in vars(node).items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-            problems.append(Problem(f"{key} holds NaN or infinite values", name))
+        if isinstance(value, np.ndarray | np.generic | float):
+            array = np.asarray(value)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                problems.append(Problem(f"{key} holds NaN or infinite values", name))
+    problems += _geometry(node, name)
     for key in ("tau", "tau_mem", "tau_syn"):
         tau = getattr(node, key, None)
         if tau is None:
@@ -98,6 +124,29 @@ def _values(model: Model, name: str) -> list[Problem]:
             problems.append(Problem("delays must be non-negative multiples of dt", name, remedy="another --dt"))
     if model.profile.reset == "subtract" and np.any(np.asarray(getattr(node, "v_reset", 0)) != 0):
         problems.append(Problem("reset by subtraction has no meaning with v_reset != 0", name, remedy="--reset zero"))
+    return problems
+
+
+def _geometry(node: nir.NIRNode, name: str) -> list[Problem]:
+    """Strides, paddings and kernels that mean something."""
+    problems = []
+    for key, low in (("stride", 1), ("dilation", 1), ("kernel_size", 1), ("groups", 1), ("padding", 0)):
+        value = getattr(node, key, None)
+        if value is None or isinstance(value, str | bytes):
+            continue
+        array = np.atleast_1d(np.asarray(value))
+        if array.size not in (1, 2) or np.any(array < low) or np.any(array != np.rint(array)) or np.any(array > 2**20):
+            problems.append(Problem(f"{key} must be one or two whole numbers", name, f">= {low}", f"{array.tolist()}"))
+    if isinstance(node, nir.Affine | nir.Linear) and node.weight.ndim != 2:
+        problems.append(Problem("weight must be (out, in)", name, have=f"{node.weight.shape}"))
+    if isinstance(node, nir.Conv1d | nir.Conv2d):
+        axes = 2 if isinstance(node, nir.Conv2d) else 1
+        if node.weight.ndim != axes + 2 or 0 in node.weight.shape:
+            problems.append(Problem(f"weight must have {axes + 2} axes", name, have=f"{node.weight.shape}"))
+        elif node.weight.shape[0] % max(1, int(np.max(np.asarray(node.groups)))):
+            problems.append(Problem("groups do not divide the output channels", name, have=f"{node.groups}"))
+    if isinstance(node, nir.Affine | nir.Conv1d | nir.Conv2d) and node.bias.shape != node.weight.shape[:1]:
+        problems.append(Problem("bias does not fit the weight", name, f"{node.weight.shape[:1]}", f"{node.bias.shape}"))
     return problems
 
 

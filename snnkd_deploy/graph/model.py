@@ -11,6 +11,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from snnkd_deploy.graph.normalise import normalise
 from snnkd_deploy.graph.profile import NeuronParams, Profile, ReadoutParams, SynapseParams
 from snnkd_deploy.graph.topology import SPIKING, Shape, execution_order, infer_shapes, pair, sources_of
 
@@ -120,10 +121,11 @@ class Model:
     def content(self) -> dict[str, Any]:
         """Everything that matters for results, as plain arrays and values: for equality and hashing.
 
-        Provenance and the path are left out.
+        Provenance and the path are left out, and so is the form that a file happens to have: the graph is
+        taken as `normalise` writes it.
         """
         nodes = {}
-        for name, node in self.nodes.items():
+        for name, node in normalise(self.graph).nodes.items():
             entry: dict[str, Any] = {"type": type(node).__name__}
             for key, value in vars(node).items():
                 if key == "metadata" or (key.endswith("_type") and not isinstance(node, nir.Input)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ import nir
 import numpy as np
 from pydantic import ValidationError
 
-from snnkd_deploy.errors import GraphError, Problem
+from snnkd_deploy.errors import GraphError, Problem, SnnkdError
 from snnkd_deploy.graph.check import check_model
 from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.nirdict import graph_of_tree, read_tree
+from snnkd_deploy.graph.normalise import normalise
 from snnkd_deploy.graph.profile import PROFILE_KEY, PROFILE_VERSION, Encoding, Profile
 from snnkd_deploy.graph.topology import NEURONS
+
+HASH_KEY = "snnkd_deploy_sha256"
 
 
 def write_nir(model: Model, path: str | Path) -> None:
@@ -28,7 +33,11 @@ def write_nir(model: Model, path: str | Path) -> None:
     graph = nir.NIRGraph(
         nodes=model.graph.nodes,
         edges=model.graph.edges,
-        metadata={**model.graph.metadata, PROFILE_KEY: model.profile.model_dump_json()},
+        metadata={
+            **model.graph.metadata,
+            PROFILE_KEY: model.profile.model_dump_json(),
+            HASH_KEY: model.sha256,
+        },
         type_check=False,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +69,13 @@ def read_nir(path: str | Path, *, dt_s: float | None = None, reset: str | None =
             )
     model = Model(graph=graph, profile=profile, path=str(path))
     check_model(model)
+    stored = graph.metadata.get(HASH_KEY)
+    if text is not None and stored is not None and stored != model.sha256:
+        raise GraphError(
+            "the graph and its profile do not belong together: the file was damaged or edited",
+            where=str(path),
+            remedy=f"write it again; after an edit on purpose, delete '{HASH_KEY}' from its metadata",
+        )
     return model
 
 
@@ -68,40 +84,37 @@ def _read_graph(path: Path) -> nir.NIRGraph:
         raise GraphError("no such file", where=str(path))
     try:
         with h5py.File(path, "r") as file:
-            if "node" not in file:
+            group = file.get("node")
+            if not isinstance(group, h5py.Group):
                 raise GraphError("an HDF5 file, but not a NIR graph (no 'node' group)", where=str(path))
-    except OSError as error:
-        raise GraphError(f"not a readable HDF5 file: {error}", where=str(path)) from error
-    try:
-        # Types are checked by our own inference: nir's is wrong for non-square kernels.
-        graph = nir.read(path, type_check=False)
-    except GraphError:
+            _check_version(file, path)
+            tree = read_tree(group, path.stat().st_size)
+    except SnnkdError:
         raise
-    except AssertionError as error:
+    except Exception as error:  # a damaged HDF5 file raises whatever its readers run into
+        raise GraphError(f"not a readable HDF5 file: {type(error).__name__}: {error}", where=str(path)) from error
+    try:
+        return normalise(graph_of_tree(tree, str(path)))
+    except SnnkdError as error:
+        problems = [p if str(path) in p.where else replace(p, where=f"{path} [{p.where}]") for p in error.problems]
+        raise GraphError.from_problems(problems) from error
+
+
+def _check_version(file: h5py.File, path: Path) -> None:
+    """NIR writes its release and never looks at it; another major release may mean other things."""
+    item = file.get("version")
+    if item is None:
+        return
+    version = item[()] if isinstance(item, h5py.Dataset) else b""
+    text = version.decode("utf-8", "replace") if isinstance(version, bytes) else str(version)
+    if text.split(".")[0] not in ("0", "1"):
         raise GraphError(
-            f"unknown node type in {_node_types(path)}",
+            "written by a NIR release that we do not know",
             where=str(path),
-            remedy="NIR 1.x primitives are understood",
-        ) from error
-    except Exception as error:  # nir raises whatever its constructors raise on damaged fields
-        raise GraphError(f"NIR cannot read it: {type(error).__name__}: {error}", where=str(path)) from error
-    if not isinstance(graph, nir.NIRGraph):
-        raise GraphError(f"the file holds a single {type(graph).__name__}, not a graph", where=str(path))
-    return graph
-
-
-def _node_types(path: Path) -> dict[str, str]:
-    types: dict[str, str] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and name.rsplit("/", 1)[-1] == "type":
-            value = item[()]
-            types[name] = value.decode() if isinstance(value, bytes) else str(value)
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    known = {cls.__name__ for cls in nir.ir.typing.NIRNode.__subclasses__()} if hasattr(nir.ir, "typing") else set()
-    return {name: kind for name, kind in types.items() if kind not in known and not hasattr(nir, kind)} or types
+            need="NIR 0.x or 1.x",
+            have=f"'{text}'",
+            remedy="upgrade snnkd_deploy, or export with nir 1.x",
+        )
 
 
 def parse_profile(text: Any, where: str) -> Profile:

@@ -26,7 +26,7 @@ def sources_of(graph: nir.NIRGraph) -> dict[str, list[str]]:
 def execution_order(graph: nir.NIRGraph) -> list[list[str]]:
     """Strongly connected components in topological order (Tarjan). One node: no loop, or a self-loop.
 
-    Inside a loop the nodes are ordered so that a population comes last: its spikes feed back one step later.
+    Inside a loop an edge that runs against the order carries the value of the step before.
     """
     sources = sources_of(graph)
     index: dict[str, int] = {}
@@ -69,31 +69,73 @@ def execution_order(graph: nir.NIRGraph) -> list[list[str]]:
             if work:
                 parent = work[-1][0]
                 low[parent] = min(low[parent], low[node])
-    return [_order_loop(graph, sources, c) if len(c) > 1 else c for c in components]
+    return [_order_loop(graph, sources, c) if len(c) > 1 or c[0] in sources[c[0]] else c for c in components]
 
 
 def _order_loop(graph: nir.NIRGraph, sources: dict[str, list[str]], members: list[str]) -> list[str]:
-    """Order a loop: cut the edges that leave a population, then sort what remains."""
+    """Order a loop so that only its back edges carry the last step's value, each cut behind a population.
+
+    A node runs when all it needs has run. Where that is stuck, the population nearest to where the loop is
+    entered runs next, with last step's spikes of the populations that feed it back.
+    """
     inside = set(members)
     names = [n for n in graph.nodes if n in inside]
+    distance = _distance_into(sources, names)
     done: list[str] = []
     while len(done) < len(names):
-        ready = [
-            n
-            for n in names
-            if n not in done
-            and all(s in done or s not in inside or isinstance(graph.nodes[s], NEURONS) for s in sources[n])
-        ]
-        if not ready:
+        ready = next(
+            (n for n in names if n not in done and all(s in done or s not in inside for s in sources[n])), None
+        )
+        if ready is not None:
+            done.append(ready)
+            continue
+        waiting = [n for n in names if n not in done and isinstance(graph.nodes[n], NEURONS)]
+        chains = [(n, _feedback_chain(graph, sources, n, inside, done)) for n in waiting]
+        possible = [(n, chain) for n, chain in chains if chain is not None]
+        if not possible:
             raise GraphError(
                 "a loop without a neuron has no meaning in discrete time",
                 where=", ".join(n for n in names if n not in done),
-                remedy="put a neuron or a Delay into the loop",
+                remedy="put a neuron into the loop",
             )
-        done.extend(ready)
-    # A node may be listed before a population of its own loop that is not its back edge; populations
-    # whose inputs are complete run as late as possible, which keeps forward edges without delay.
+        done += min(possible, key=lambda entry: distance[entry[0]])[1] or []
     return done
+
+
+def _distance_into(sources: dict[str, list[str]], names: list[str]) -> dict[str, int]:
+    """Edges between the loop's entrances and each of its nodes."""
+    inside = set(names)
+    distance = {n: 0 for n in names if any(s not in inside for s in sources[n])}
+    found = list(distance)
+    for node in found:
+        for target in names:
+            if node in sources[target] and target not in distance:
+                distance[target] = distance[node] + 1
+                found.append(target)
+    return {n: distance.get(n, len(names)) for n in names}
+
+
+def _feedback_chain(
+    graph: nir.NIRGraph, sources: dict[str, list[str]], neuron: str, inside: set[str], done: list[str]
+) -> list[str] | None:
+    """`neuron` with the weights in front of it that wait for populations, in order; None if they loop."""
+    chain: list[str] = []
+    visiting: set[str] = set()
+
+    def visit(name: str) -> bool:
+        if name in visiting:
+            return False
+        visiting.add(name)
+        for source in sources[name]:
+            settled = source not in inside or source in done or source in chain
+            if not settled and not isinstance(graph.nodes[source], NEURONS) and not visit(source):
+                return False
+        visiting.discard(name)
+        if name not in chain:
+            chain.append(name)
+        return True
+
+    return chain if visit(neuron) else None
 
 
 def is_loop(graph: nir.NIRGraph, component: list[str]) -> bool:
@@ -110,21 +152,28 @@ def conv_output(size: int, kernel: int, stride: int, padding: int, dilation: int
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def conv_padding(node: nir.Conv1d | nir.Conv2d) -> tuple[int, ...]:
-    """Symmetric padding per axis. 'same' is only representable for stride 1 and odd kernels."""
+def conv_pads(node: nir.Conv1d | nir.Conv2d) -> tuple[tuple[int, int], ...]:
+    """Zeros before and after, per axis. "same" puts the odd one behind, as torch does."""
     axes = node.weight.ndim - 2
-    padding = node.padding
-    if isinstance(padding, bytes):
-        padding = padding.decode()
-    if isinstance(padding, str):
-        if padding == "valid":
-            return (0,) * axes
-        dilation = pair(node.dilation)[:axes]
-        spans = [d * (k - 1) for d, k in zip(dilation, node.weight.shape[2:], strict=True)]
-        if any(span % 2 for span in spans) or any(s != 1 for s in pair(node.stride)[:axes]):
-            raise GraphError("padding 'same' needs an odd kernel and stride 1", remedy="write the padding as numbers")
-        return tuple(span // 2 for span in spans)
-    return pair(padding)[:axes]
+    padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+    if not isinstance(padding, str):
+        return tuple((p, p) for p in pair(padding)[:axes])
+    if padding == "valid":
+        return ((0, 0),) * axes
+    if padding != "same" or any(s != 1 for s in pair(node.stride)[:axes]):
+        raise GraphError(
+            f"padding '{padding}' with stride {node.stride}", remedy="'valid', 'same' with stride 1, or numbers"
+        )
+    spans = [d * (k - 1) for d, k in zip(pair(node.dilation)[:axes], node.weight.shape[2:], strict=True)]
+    return tuple((span // 2, span - span // 2) for span in spans)
+
+
+def conv_padding(node: nir.Conv1d | nir.Conv2d) -> tuple[int, ...]:
+    """Symmetric padding per axis. Raises GraphError where "same" pads one side more (an even kernel)."""
+    pads = conv_pads(node)
+    if any(before != after for before, after in pads):
+        raise GraphError("padding 'same' of an even kernel is uneven", remedy="an odd kernel, or padding as numbers")
+    return tuple(before for before, _ in pads)
 
 
 def output_shape(node: nir.NIRNode, inputs: list[Shape], name: str) -> Shape:
@@ -133,7 +182,7 @@ def output_shape(node: nir.NIRNode, inputs: list[Shape], name: str) -> Shape:
     Own inference: nir 1.0.8 gets the output of non-square kernels wrong.
     """
     if isinstance(node, nir.Input):
-        return tuple(int(i) for i in next(iter(node.input_type.values())))
+        return _declared(node, name)
     if not inputs:
         raise GraphError("node has no input", where=name, remedy="connect it, or remove it")
     if any(shape != inputs[0] for shape in inputs):
@@ -141,8 +190,18 @@ def output_shape(node: nir.NIRNode, inputs: list[Shape], name: str) -> Shape:
     shape = inputs[0]
     try:
         return _output_shape(node, shape)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
         raise GraphError(f"does not accept an input of shape {shape}: {error}", where=name) from error
+
+
+def _declared(node: nir.Input, name: str) -> Shape:
+    declared = next(iter(node.input_type.values()), None)
+    numbers = np.atleast_1d(np.asarray(-1 if declared is None else declared))
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or np.any(numbers < 1) or np.any(numbers > 2**31):
+        raise GraphError(
+            "the input does not say its shape", where=name, need="positive numbers (C, H, W)", have=f"{declared}"
+        )
+    return tuple(int(n) for n in numbers)
 
 
 def _output_shape(node: nir.NIRNode, shape: Shape) -> Shape:
@@ -156,10 +215,8 @@ def _output_shape(node: nir.NIRNode, shape: Shape) -> Shape:
             raise ValueError(f"weight {tuple(node.weight.shape)} with groups {node.groups}")
         stride, dilation = pair(node.stride)[:axes], pair(node.dilation)[:axes]
         sizes = tuple(
-            conv_output(n, int(k), s, p, d)
-            for n, k, s, p, d in zip(
-                shape[1:], node.weight.shape[2:], stride, conv_padding(node), dilation, strict=True
-            )
+            (n + sum(p) - d * (int(k) - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(shape[1:], node.weight.shape[2:], stride, conv_pads(node), dilation, strict=True)
         )
         if min(sizes) < 1:
             raise ValueError("the kernel is larger than the padded input")
@@ -171,15 +228,19 @@ def _output_shape(node: nir.NIRNode, shape: Shape) -> Shape:
             raise ValueError("pooling needs (C, H, W) at least as large as its window")
         return (shape[0], *sizes)
     if isinstance(node, nir.Flatten):
-        # start and end count axes without batch and time; negative ones from the end.
-        axes = range(len(shape))
-        start = axes[int(node.start_dim)] if node.start_dim < 0 else int(node.start_dim)
-        end = axes[int(node.end_dim)]
-        # Exporters that count the batch axis write start_dim = 1 for a sample: nothing else makes sense.
-        if start > end:
+        axes = to_axes(int(np.asarray(node.start_dim)), int(np.asarray(node.end_dim)), len(shape))
+        if axes is None:
             raise ValueError(f"Flatten({node.start_dim}, {node.end_dim})")
-        return (*shape[:start], int(np.prod(shape[start : end + 1])), *shape[end + 1 :])
+        first, last = axes
+        return (*shape[:first], int(np.prod(shape[first : last + 1])), *shape[last + 1 :])
     return shape
+
+
+def to_axes(start: int, end: int, count: int) -> tuple[int, int] | None:
+    """First and last axis to flatten, from numbers that may count from the end; None where they make no range."""
+    first = start + count if start < 0 else start
+    last = end + count if end < 0 else end
+    return (first, last) if 0 <= first <= last < count else None
 
 
 def infer_shapes(graph: nir.NIRGraph) -> dict[str, Shape]:
