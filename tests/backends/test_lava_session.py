@@ -121,6 +121,15 @@ def test_exception_in_a_process_reaches_the_user(run, watched, monkeypatch):
     watched.assert_clean()
 
 
+def test_hardware_without_its_compiler_says_so(net_type):
+    net = net_type((4,), seed=1)
+    net.lif("l1", net.dense("d1", "input", net.weights((3, 4))))
+    model = net.model("l1")
+    with pytest.raises(BackendError, match="Loihi compiler .* not installed") as error:
+        LavaBackend(hardware=True).run(model, make_inputs(net.spikes(2, 1), model), Record())
+    assert "without hardware=True" in str(error.value)
+
+
 def test_process_killed_from_outside_is_noticed(run, watched):
     def progress(done, samples):
         victims = [pid for pid, tracker in watched.look().items() if not tracker and pid != watched.leader]

@@ -141,8 +141,8 @@ def main(folder: Path) -> None:
         run(folder)
     except BaseException as error:
         details = str(error) if isinstance(error, LavaError) else traceback.format_exc()
-        last = details.strip().rpartition("\n")[2]
-        fail(folder, last or type(error).__name__, details)
+        first, _, last = details.strip().rpartition("\n")
+        fail(folder, last or type(error).__name__, details if first else "")
     loaded = {"torch": "torch" in sys.modules, "python": ".".join(map(str, sys.version_info[:3]))}
     _write(folder / "done.json", json.dumps(loaded))
 
