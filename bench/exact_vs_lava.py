@@ -1,0 +1,94 @@
+"""Samples per second of the exact simulator against real Lava, on the same models, with the same spikes.
+
+python bench/exact_vs_lava.py [--lava-samples 20] [--samples 2000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from snnkd_deploy.backends.exact import ExactBackend
+from snnkd_deploy.backends.inputs import make_inputs
+from snnkd_deploy.backends.registry import get_backend
+from snnkd_deploy.backends.trace import Record
+from snnkd_deploy.chips import load_chip
+from snnkd_deploy.evaluate import OpCounter
+from snnkd_deploy.evaluate.parity import compare_traces
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.lower import lower_student
+from snnkd_deploy.nets.builder import StudentPlan
+from snnkd_deploy.nets.zoo import build_student
+
+NETS = {
+    "MLP 784-256-10, T=32": StudentPlan("mlp", (1, 28, 28), 10, 255, 32, options={"hidden": (256,)}),
+    "conv 16s2-32s2-10 on 1x28x28, T=8": StudentPlan(
+        "conv", (1, 28, 28), 10, 255, 8, options={"channels": (16, 32), "strides": (2, 2)}
+    ),
+}
+
+
+def active_model(plan: StudentPlan) -> Model:
+    """A lowered student whose normalisation has seen data, so that every layer fires."""
+    torch.manual_seed(0)
+    student = build_student(plan)
+    for module in student.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+            module.bias.data.fill_(0.2)
+    with torch.no_grad():
+        student(torch.randint(0, 256, (256, *plan.input_shape)))
+    student.eval()
+    student.to_chip(load_chip("loihi2"))
+    return lower_student(student)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--lava-samples", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    exact, lava = ExactBackend(), get_backend("lava")
+    for title, plan in NETS.items():
+        model = active_model(plan)
+        images = np.random.default_rng(0).integers(0, 256, (1, args.samples, *plan.input_shape))
+        inputs = make_inputs(images, model, plan.steps)
+        plain, counted = [], []
+        for _ in range(args.repeats):
+            start = time.perf_counter()
+            trace = exact.run(model, inputs, Record())
+            plain.append(time.perf_counter() - start)
+            counter = OpCounter(model)
+            counter.update(trace, inputs)
+            counter.result()
+            counted.append(time.perf_counter() - start)
+        rate = args.samples / statistics.median(plain)
+        share = statistics.median(c / p for c, p in zip(counted, plain, strict=True))
+        activity = {name: f"{100 * float(s.float().mean()):.0f} %" for name, s in trace.spikes.items()}
+        print(f"{title}: exact {rate:,.0f} samples/s, with counting {share:.2f} x; rates {activity}")
+        if not lava.availability().usable:
+            print("  lava is not installed here")
+            continue
+        # Two lengths: their difference is the steady rate, without compilation and start.
+        few = inputs.chunk(0, args.lava_samples)
+        many = inputs.chunk(0, 3 * args.lava_samples)
+        spans = []
+        for part in (few, many):
+            start = time.perf_counter()
+            found = lava.run(model, part, Record())
+            spans.append(time.perf_counter() - start)
+        parity = compare_traces(exact.run(model, many, Record()), found, model.spiking)
+        steady = 2 * args.lava_samples / (spans[1] - spans[0])
+        print(
+            f"  lava {steady:,.1f} samples/s steady: exact is {rate / steady:,.0f} x faster; "
+            f"{parity.mismatches} of {parity.spikes_compared:,} spikes differ"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""One training step against its floor: the same layers with ReLU on the same T*B batch.
+
+    python bench/training_step.py [--repeats 9] [--workloads W1,W2,W3]
+
+All variants of a workload take turns in one process; a row gives the median time and the median of the
+ratios to the floor, round by round, so that a drifting machine cancels out. Peers that are installed join.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from snnkd_deploy.chips import load_chip
+from snnkd_deploy.memory import keep_big_blocks
+from snnkd_deploy.nets.builder import StudentPlan
+from snnkd_deploy.nets.neurons import compile_neurons
+from snnkd_deploy.nets.zoo import build_student
+
+Step = Callable[[], None]
+WORKLOADS = {
+    "W1": ("MLP 784-512-512-10, T=16, B=128", StudentPlan("mlp", (1, 28, 28), 10, 255, 16), 128),
+    "W2": ("CNN 16/32s2/64s2, BN, T=4, B=128", StudentPlan("conv", (1, 28, 28), 10, 255, 4), 128),
+    "W3": ("ResNet-20, T=4, B=32", StudentPlan("resnet20", (3, 32, 32), 10, 255, 4), 32),
+}
+
+
+def floor_net(plan: StudentPlan) -> nn.Module:
+    """The student's layers with ReLU in place of its neurons, on the T*B batch (the first layer once)."""
+    student = build_student(plan)
+
+    class Floor(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student = student
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            outputs = {"input": x.float()}
+            for population in student.hidden:
+                if population.host_levels:
+                    drive = F.relu(population._host_current(outputs["input"]))
+                    drive = drive.unsqueeze(0).expand(plan.steps, *drive.shape).flatten(0, 1)
+                else:
+                    parts = zip(population.sources, population.synapses, strict=True)
+                    drive = F.relu(sum(synapse(outputs[source]) for source, synapse in parts))
+                outputs[population.name] = drive
+            readout = student.readout
+            return readout.synapses[0](outputs[readout.sources[0]])
+
+    return Floor()
+
+
+def variants(plan: StudentPlan, batch: int) -> dict[str, Step]:
+    """Training steps by name: forward, cross-entropy on the time mean, backward."""
+    torch.manual_seed(0)
+    x = torch.randint(0, 256, (batch, *plan.input_shape)).to(torch.uint8)
+    y = torch.randint(0, plan.classes, (batch,))
+
+    def stepper(module: nn.Module, logits: Callable[[], torch.Tensor]) -> Step:
+        def step() -> None:
+            module.zero_grad(set_to_none=True)
+            F.cross_entropy(logits(), y).backward()
+
+        return step
+
+    floor, ours, chip = floor_net(plan), build_student(plan), build_student(plan)
+    with torch.no_grad():
+        chip(x)
+    chip.to_chip(load_chip("loihi2"))
+    steps = {
+        "floor (ReLU)": stepper(floor, lambda: floor(x).unflatten(0, (plan.steps, -1)).mean(0)),
+        "ours, float": stepper(ours, lambda: ours(x).logits.mean(0)),
+        "ours, chip integers": stepper(chip, lambda: chip(x).logits.mean(0)),
+    }
+    return steps | peers(plan, x, stepper)
+
+
+def peers(plan: StudentPlan, x: torch.Tensor, stepper: Callable[[nn.Module, Callable], Step]) -> dict[str, Step]:
+    """spikingjelly's multi-step neurons in the same layers, where it is installed."""
+    try:
+        from spikingjelly.activation_based import functional, neuron, surrogate
+    except ImportError:
+        print("spikingjelly is not installed: its rows are left out")
+        return {}
+    student = build_student(plan)
+    nodes = nn.ModuleList(
+        neuron.LIFNode(
+            tau=2.0, decay_input=False, v_reset=0.0, surrogate_function=surrogate.Sigmoid(4.0), step_mode="m"
+        )
+        for _ in student.hidden
+    )
+    both = nn.ModuleList([student, nodes])
+
+    def logits() -> torch.Tensor:
+        functional.reset_net(nodes)
+        outputs = {"input": x.float()}
+        for population, node in zip(student.hidden, nodes, strict=True):
+            drive = population.drive([outputs[s] for s in population.sources], plan.steps)
+            outputs[population.name] = node(drive.expand(plan.steps, *drive.shape[1:]))
+        readout = student.readout
+        return readout.drive([outputs[readout.sources[0]]], plan.steps).mean(0)
+
+    return {"spikingjelly multi-step": stepper(both, logits)}
+
+
+def measure(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+        step()
+    for _ in range(repeats):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--workloads", default="W1,W2,W3")
+    args = parser.parse_args()
+    keep_big_blocks()
+    problem = compile_neurons(True)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; neurons {problem or 'fused'}")
+    for key in args.workloads.split(","):
+        title, plan, batch = WORKLOADS[key]
+        times = measure(variants(plan, batch), args.repeats)
+        reference = times["floor (ReLU)"]
+        print(f"\n{key} {title}")
+        for name, values in times.items():
+            ratio = statistics.median(v / r for v, r in zip(values, reference, strict=True))
+            print(f"  {name:<26} {1000 * statistics.median(values):8.1f} ms   {ratio:5.2f} x floor")
+
+
+if __name__ == "__main__":
+    main()
