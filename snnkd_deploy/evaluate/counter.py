@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import nir
 import numpy as np
 import torch
 from torch import Tensor
@@ -150,7 +151,7 @@ class OpCounter:
 
     def _reach(self, connection: Connection, arrival: Arrival, spikes: Tensor) -> Tensor:
         """Which elements receive at least one spike: bool (T, B, ...) that broadcasts to the layer."""
-        reached = reach(self.model, connection, arrival, self._delayed(connection, spikes))
+        reached = reach(self.model, connection, arrival, self._delayed(connection, arrival, spikes))
         if connection.post:
             full = reached.expand(*reached.shape[:2], *self.model.shapes[connection.synapse])
             flat = pass_chain(self.model, connection.post, full.flatten(0, 1).to(torch.float32))
@@ -160,13 +161,26 @@ class OpCounter:
             reached = torch.cat([torch.zeros_like(reached[:lag]), reached[: reached.shape[0] - lag]])
         return reached
 
-    def _delayed(self, connection: Connection, spikes: Tensor) -> Tensor:
+    def _delayed(self, connection: Connection, arrival: Arrival, spikes: Tensor) -> Tensor:
+        """Spikes when they arrive: after the axonal delays of the weight node and of Delay nodes."""
         params = self.model.profile.nodes.get(connection.synapse)
-        delay = params.delay if isinstance(params, SynapseParams) else ()
-        if not any(delay):
-            return spikes
-        steps = torch.tensor(delay)
-        return DelayLine(steps.view(-1, *[1] * (spikes.dim() - 3)))(spikes)
+        tables = [np.asarray(params.delay)] if isinstance(params, SynapseParams) and any(params.delay) else []
+        for name in arrival.chain:
+            node = self.model.nodes[name]
+            if isinstance(node, nir.Delay):
+                tables.append(np.rint(np.asarray(node.delay, dtype=np.float64) / self.model.profile.dt_s))
+        shape = tuple(spikes.shape[2:])
+        for table in tables:
+            steps = torch.from_numpy(table.astype(np.int64))
+            if steps.numel() == int(np.prod(shape)):
+                steps = steps.reshape(shape)
+            elif steps.numel() == shape[0]:
+                steps = steps.reshape(-1, *[1] * (len(shape) - 1))
+            else:
+                # Delays that differ behind a pool cannot be told apart here: the latest of them.
+                steps = steps.max().reshape([1] * len(shape))
+            spikes = DelayLine(steps)(spikes)
+        return spikes
 
     # ---- the result -----------------------------------------------------------------------
 

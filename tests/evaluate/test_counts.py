@@ -180,6 +180,18 @@ def test_recurrent_spikes_arrive_a_step_later(make):
     assert counts.total.updates_active == 1 + 4  # it fired at step 0; all four are reached at step 1
 
 
+def test_delayed_spikes_make_neurons_active_when_they_arrive(make):
+    net = make.Net((2,))
+    net.add("d", nir.Delay(np.array([0.0, 2e-3])))
+    model = net.linear("w", 3).lif("n").build()
+    x = torch.zeros(4, 1, 2)
+    x[0] = 1  # one arrives at step 0, the other at step 2
+    silent = Trace(torch.zeros(1, 3), {"n": torch.zeros(4, 1, 3, dtype=torch.uint8)})
+    counts = count_ops(model, silent, Inputs(x, 4))
+    assert counts.total.sop_event == 6
+    assert counts.total.updates_active == 6
+
+
 def test_conv1d(make):
     model = make.Net((2, 9)).conv("c", 4, 3, 2, 1).lif("n").build()
     trace, inputs = make.random_run(model, 3, 2)

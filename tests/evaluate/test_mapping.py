@@ -12,6 +12,8 @@ from snnkd_deploy.evaluate.mapping.loihi1 import list_words
 from snnkd_deploy.evaluate.mapping.placement import Mesh
 from snnkd_deploy.evaluate.mapping.region import mask_of, sources_of_box
 from snnkd_deploy.evaluate.wiring import wiring
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.profile import Profile
 from snnkd_deploy.report.schema import Fit
 
 # lava-dl, PilotNet-LIF benchmark notebook: cores of each layer in the compile log, 74 in all.
@@ -42,10 +44,10 @@ def networks(draw, make):
 
 
 @settings(max_examples=25, deadline=None)
-@given(data=st.data(), chip=st.sampled_from(["loihi1", "loihi2"]))
-def test_every_neuron_once_and_no_core_over_a_limit(make, data, chip):
+@given(data=st.data(), chip=st.sampled_from(["loihi1", "loihi2"]), share=st.booleans())
+def test_every_neuron_once_and_no_core_over_a_limit(make, data, chip, share):
     model = data.draw(networks(make))
-    report = fit(model, chip)
+    report = fit(model, chip, share=share)
     for layer in wiring(model).layers:
         placed = np.zeros(model.shapes[layer], dtype=int)
         for tile in report.tiles:
@@ -185,3 +187,40 @@ def test_a_population_of_bias_currents_needs_no_synapses(make):
     assert report.fits
     assert report.tiles[0].need["synapse memory"] == 0
     assert isinstance(net.nodes["n"], nir.LIF)
+
+
+def hops(report, counts):
+    routed = report.placement.route(counts)
+    return routed.hops_ew + routed.hops_ns
+
+
+def test_swapping_cores_shortens_the_way(make):
+    """Branches whose cores lie apart at first: 2-opt may not be worse, and must keep every neuron."""
+    net = make.Net((4,))
+    for branch in range(6):
+        net.linear(f"w{branch}", 1500, source="input").lif(f"a{branch}")
+    for branch in range(6):
+        net.linear(f"v{branch}", 40, source=f"a{branch}").lif(f"b{branch}")
+    net.add("output", nir.Output({"output": np.array([40])}), [f"b{branch}" for branch in range(6)])
+    graph = nir.NIRGraph(net.nodes, net.edges, type_check=False)
+    model = Model(graph, Profile(dt_s=1e-3, reset="zero", encoding=net.encoding))
+    counts = expected_counts(model, 0.3, 5, input_rate=0.3)
+    before, after = fit(model, "loihi1"), fit(model, "loihi1", counts=counts)
+    assert hops(after, counts) < hops(before, counts)
+    assert sorted((t.layer, t.box) for t in before.tiles) == sorted((t.layer, t.box) for t in after.tiles)
+    assert len({(t.chip, t.core) for t in after.tiles}) == after.cores
+    assert fit(model, "loihi1", counts=counts).tiles == after.tiles
+
+
+def test_small_layers_share_a_core_on_request(make):
+    model = make.Net((20,)).linear("w1", 50).lif("a").linear("w2", 10).lif("b").linear("w3", 900).lif("c").build()
+    assert fit(model, "loihi1").cores == 3
+    report = fit(model, "loihi1", share=True)
+    assert report.cores == 2
+    assert report.tiles[0].core == report.tiles[1].core
+    assert report.fits
+    assert all(use <= 1 for use in report.utilisation.values())
+    counts = expected_counts(model, 0.1, 4, input_rate=0.1)
+    assert report.placement is not None
+    routed = report.placement.route(counts)
+    assert routed.layer("a").messages == pytest.approx(counts.layer("a").spikes_per_sample)

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from snnkd_deploy.chips.load import load_chip
 from snnkd_deploy.chips.spec import ChipSpec
-from snnkd_deploy.errors import ChipError, Problem
+from snnkd_deploy.errors import Problem
+from snnkd_deploy.evaluate.counts import OpCounts
 from snnkd_deploy.evaluate.mapping.constraints import Constraints
 from snnkd_deploy.evaluate.mapping.cuts import whole
+from snnkd_deploy.evaluate.mapping.improve import share_cores, shorten
 from snnkd_deploy.evaluate.mapping.loihi1 import Loihi1
 from snnkd_deploy.evaluate.mapping.loihi2 import Loihi2
 from snnkd_deploy.evaluate.mapping.placement import Mesh, Placement
@@ -22,25 +24,31 @@ _BY_CHIP: dict[str, _Make] = {"loihi1": Loihi1, "loihi2": Loihi2}
 _BY_FAMILY: dict[str, _Make] = {"cuba_lif": Loihi2}
 
 
-def constraints_for(chip: ChipSpec) -> Constraints:
-    """The constraint set of a chip: by its id, else by its neuron family."""
+def constraints_for(chip: ChipSpec) -> Constraints | None:
+    """The constraint set of a chip: by its id, else by its neuron family; None where there is none."""
     made = _BY_CHIP.get(chip.id) or _BY_FAMILY.get(chip.neuron.family)
-    if made is None:
-        raise ChipError(
-            "no mapper for this kind of core",
-            where=chip.id,
-            remedy=f"chips with one: {', '.join(_BY_CHIP)}",
-        )
-    return made(chip)
+    return None if made is None else made(chip)
 
 
-def fit(model: Model, chip: ChipSpec | str) -> FitReport:
+def fit(model: Model, chip: ChipSpec | str, *, counts: OpCounts | None = None, share: bool = False) -> FitReport:
     """Place a model on a chip's cores; more chips where one is too small. Never raises for "too big".
 
     Every violation is in the report with what is needed, what there is, and a remedy.
+    counts: recorded spikes; cores are then swapped until their messages travel fewer hops.
+    share: put small layers (under a quarter of every resource) on one core. Off, as in the vendors'
+           compilers: a shared core is slower.
     """
     spec = load_chip(chip) if isinstance(chip, str) else chip
     rules = constraints_for(spec)
+    if rules is None:
+        return FitReport(
+            chip=spec.id,
+            fits=None,
+            cores=0,
+            chips=0,
+            unchecked=tuple(spec.limits),
+            note=f"No mapper for this kind of core yet; there is one for {', '.join(_BY_CHIP)}.",
+        )
     wires = wiring(model)
     cut: dict[str, list[Tile]] = {}
     problems: list[Problem] = []
@@ -49,17 +57,23 @@ def fit(model: Model, chip: ChipSpec | str) -> FitReport:
         problems += violations
     problems += _settle_outgoing(model, wires, cut, rules)
     tiles = [tile for layer in wires.layers for tile in cut[layer]]
-    per_chip = int(spec.limit("cores_per_chip") or 0) or len(tiles)
-    placed = tuple(replace(t, core=i % per_chip, chip=i // per_chip) for i, t in enumerate(tiles))
+    groups = share_cores(tiles, rules) if share else [[t] for t in tiles]
+    per_chip = int(spec.limit("cores_per_chip") or 0) or len(groups)
+    placed = tuple(replace(t, core=i % per_chip, chip=i // per_chip) for i, group in enumerate(groups) for t in group)
+    placement = Placement(model, wires, placed, rules.limits, mesh_of(spec))
+    if counts is not None:
+        placed = shorten(placement, counts)
+        placement = replace(placement, tiles=placed)
     chips = max((t.chip for t in placed), default=0) + 1
     utilisation = {
-        key: max((t.need.get(key, 0.0) for t in placed), default=0.0) / limit for key, limit in rules.limits.items()
+        key: max((sum(t.need.get(key, 0.0) for t in group) for group in groups), default=0.0) / limit
+        for key, limit in rules.limits.items()
     }
-    utilisation["cores"] = len(placed) / (per_chip * chips)
+    utilisation["cores"] = len(groups) / (per_chip * chips)
     return FitReport(
         chip=spec.id,
         fits=not problems,
-        cores=len(placed),
+        cores=len(groups),
         chips=chips,
         utilisation=utilisation,
         violations=tuple(problems),
@@ -67,7 +81,7 @@ def fit(model: Model, chip: ChipSpec | str) -> FitReport:
         tiles=placed,
         cores_available=per_chip,
         binding={layer: _binding(layer, tiles, rules) for layer in wires.layers},
-        placement=Placement(model, wires, placed, rules.limits, mesh_of(spec)),
+        placement=placement,
         note="Greedy mapping; the vendor's compiler may use other cores.",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,20 +51,15 @@ class Placement:
         out: dict[str, float] = defaultdict(float)
         arriving: dict[str, float] = defaultdict(float)
         totals = dict.fromkeys(("ew", "ns", "local", "offchip"), 0.0)
-        layers_of: dict[Core, str] = {(t.chip, t.core): t.layer for t in self.tiles}
         for source, sums in counts.spike_sums.items():
             mean = np.asarray(sums, dtype=np.float64) / counts.samples
-            for core, mask in self._destinations(source).items():
-                sent = mean * mask
-                messages = float(sent.sum())
-                out[source] += messages
-                arriving[layers_of[core]] += messages
-                if source == self.model.input_name and self.input_core is not None:
-                    self._travel(self.input_core, core, messages, totals)
-                for tile in self.tiles:
-                    if tile.layer == source:
-                        part = float(sent[tuple(slice(a, b) for a, b in tile.box)].sum())
-                        self._travel((tile.chip, tile.core), core, part, totals)
+            for core, heard in self._destinations(source).items():
+                sent = mean * np.logical_or.reduce(list(heard.values()))
+                out[source] += float(sent.sum())
+                for layer, mask in heard.items():
+                    arriving[layer] += float((mean * mask).sum())
+                for start, messages in self._starts(source, sent):
+                    self._travel(start, core, messages, totals)
         layers = tuple(
             replace(
                 layer,
@@ -84,9 +79,27 @@ class Placement:
             messages_offchip=totals["offchip"],
         )
 
-    def _destinations(self, source: str) -> dict[Core, np.ndarray]:
-        """For each core that hears `source`: which of its elements send to it."""
-        found: dict[Core, np.ndarray] = {}
+    def traffic(self, counts: OpCounts) -> dict[tuple[Core, Core], float]:
+        """Messages per sample from core to core."""
+        found: dict[tuple[Core, Core], float] = defaultdict(float)
+        for source, sums in counts.spike_sums.items():
+            mean = np.asarray(sums, dtype=np.float64) / counts.samples
+            for core, heard in self._destinations(source).items():
+                for start, messages in self._starts(source, mean * np.logical_or.reduce(list(heard.values()))):
+                    found[start, core] += messages
+        return dict(found)
+
+    def _starts(self, source: str, sent: np.ndarray) -> Iterator[tuple[Core, float]]:
+        """Where the messages of one source start, and how many from each core."""
+        if source == self.model.input_name and self.input_core is not None:
+            yield self.input_core, float(sent.sum())
+        for tile in self.tiles:
+            if tile.layer == source:
+                yield (tile.chip, tile.core), float(sent[tuple(slice(a, b) for a, b in tile.box)].sum())
+
+    def _destinations(self, source: str) -> dict[Core, dict[str, np.ndarray]]:
+        """For each core that hears `source`, by layer on it: which of its elements send there."""
+        found: dict[Core, dict[str, np.ndarray]] = {}
         for connection in self.wires.out_of(source):
             if connection.host:
                 continue
@@ -97,8 +110,8 @@ class Placement:
                     if tile.layer != connection.target:
                         continue
                     mask = mask_of(sources_of_box(self.model, connection, arrival, tile.box))
-                    core = (tile.chip, tile.core)
-                    found[core] = found[core] | mask if core in found else mask
+                    layers = found.setdefault((tile.chip, tile.core), {})
+                    layers[tile.layer] = layers[tile.layer] | mask if tile.layer in layers else mask
         return found
 
     def _travel(self, start: Core, stop: Core, messages: float, totals: dict[str, float]) -> None:
