@@ -1,7 +1,7 @@
 """The library in 30 lines: a deployed model, two backends, parity, operations, fit, energy.
 
-    snnkd demo --out runs/demo
-    python examples/library.py runs/demo/model.nir
+snnkd demo --out runs/demo
+python examples/library.py runs/demo/model.nir
 """
 
 import sys

@@ -1,6 +1,6 @@
 """SeAl-KD and CKDSNN in a plain PyTorch loop: nothing of ours but the losses and the neuron.
 
-    python examples/losses_in_your_loop.py            # about a minute on the embedded digits
+python examples/losses_in_your_loop.py            # about a minute on the embedded digits
 """
 
 import torch

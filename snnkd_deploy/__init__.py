@@ -23,7 +23,7 @@ _API = (
     "Record",
     "Trace",
 )
-__all__ = [*_API, "distill", "__version__"]  # noqa: PLE0604, RUF022
+__all__ = [*_API, "distill", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

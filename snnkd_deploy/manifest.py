@@ -73,12 +73,22 @@ class Manifest:
             (self.folder / path).is_file() and file_digest(self.folder / path) == sha for path, sha in outputs.items()
         )
 
+    def interrupted(self, name: str, key: str, seconds: float) -> None:
+        """Remember the time that an unfinished try took; its checkpoints are used, so its time counts."""
+        unfinished = self.data.setdefault("unfinished", {})
+        earlier = unfinished.get(name, {})
+        before = earlier.get("seconds", 0.0) if earlier.get("key") == key else 0.0
+        unfinished[name] = {"key": key, "seconds": round(before + seconds, 3)}
+        self.save()
+
     def finish(self, name: str, key: str, outputs: list[Path], seconds: float, facts: dict[str, Any]) -> None:
-        """Record a finished stage. `seconds` adds to what earlier, interrupted tries of it took."""
+        """Record a finished stage. `seconds` adds to what interrupted tries of the same work took."""
+        earlier = self.data.get("unfinished", {}).pop(name, {})
+        before = earlier.get("seconds", 0.0) if earlier.get("key") == key else 0.0
         self.data["stages"][name] = {
             "key": key,
             "outputs": {str(p.relative_to(self.folder)): file_digest(p) for p in outputs},
-            "seconds": round(seconds, 3),
+            "seconds": round(before + seconds, 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "facts": facts,
         }

@@ -76,6 +76,7 @@ class Run:
         except OSError as error:
             raise UsageError(f"cannot write to the run directory: {error}", where=str(folder)) from error
         self.manifest = Manifest(folder)
+        self.manifest.data["skip_missing_backends"] = skip_missing_backends
         self.manifest.data["command"] = command or self.manifest.data.get("command", "")
         self.manifest.data["versions"] = versions()
 
@@ -88,7 +89,8 @@ class Run:
                 where=str(folder),
                 remedy=f"snnkd run RECIPE.toml --out {folder}",
             )
-        return cls(folder, load_recipe(folder / "recipe.toml"), **options)
+        lenient = Manifest(folder).data.get("skip_missing_backends", False)
+        return cls(folder, load_recipe(folder / "recipe.toml"), skip_missing_backends=lenient, **options)
 
     # -- before any work ------------------------------------------------------------------------------
 
@@ -201,7 +203,11 @@ class Run:
             return self.manifest.stage(name)["facts"]
         say(f"[bold]{name}")
         started = time.monotonic()
-        outputs, facts = getattr(self, f"_{name}")(key)
+        try:
+            outputs, facts = getattr(self, f"_{name}")(key)
+        except BaseException:
+            self.manifest.interrupted(name, key, time.monotonic() - started)
+            raise
         self.manifest.finish(name, key, outputs, time.monotonic() - started, facts)
         return facts
 
