@@ -12,6 +12,7 @@ from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.errors import GraphError
 from snnkd_deploy.graph.check import check_model
+from snnkd_deploy.graph.cuba_nodes import spiking_node, takes_bias_through_synapse
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import (
     ChipStamp,
@@ -48,7 +49,7 @@ def lower_student(
         dt_s=dt_s,
         reset="zero",
         fires=student.chip.neuron.fires,
-        encoding=Encoding(kind=student.encoding, levels=student.levels),
+        encoding=_encoding(student),
         steps=student.steps,
         chip=chip_stamp(student.chip),
         nodes=lowering.params,
@@ -59,6 +60,12 @@ def lower_student(
     model = Model(graph=graph, profile=profile)
     check_model(model)
     return model
+
+
+def _encoding(student: Student) -> Encoding:
+    if student.encoding == "graded":
+        return Encoding(kind="graded", levels=student.levels, bits=student.levels.bit_length())
+    return Encoding(kind=student.encoding, levels=student.levels)
 
 
 def chip_stamp(chip: ChipSpec) -> ChipStamp:
@@ -88,7 +95,7 @@ class _Lowering:
         for source, synapse in zip(population.sources, population.synapses, strict=True):
             assert isinstance(synapse, Synapse)
             # The population's bias rides on its first synapse: NIR neurons have no bias of their own.
-            first = synapse is population.synapses[0]
+            first = synapse is population.synapses[0] and takes_bias_through_synapse(population.Du)
             self._synapse(population, synapse, source, gain, with_bias=first)
 
     def _neuron(self, population: Population) -> float:
@@ -112,19 +119,22 @@ class _Lowering:
             tau = np.full(shape, self.dt_s / gain)
             node = nir.LIF(tau=tau, r=np.ones(shape), v_leak=zeros, v_threshold=threshold, v_reset=zeros)
         else:
-            raise GraphError(
-                "a population with a synaptic current state cannot be lowered from a student yet",
-                where=population.name,
-                remedy="student.current_leak = 0",
+            # A bias adds to v, NIR's affine bias would pass through the current: it becomes the neuron's v_leak.
+            bias = None
+            if population.bias is not None:
+                per_channel = population.bias_mantissa().double().cpu().numpy() * (1 << BIAS_EXP)
+                bias = per_channel.reshape(-1, *[1] * (len(shape) - 1))
+            node, self.params[population.name] = spiking_node(
+                shape, Du=Du, Dv=Dv, vth=vth, scale=scale, dt_s=self.dt_s, bias=bias, bias_exp=BIAS_EXP
             )
+            self.nodes[population.name], self.shapes[population.name] = node, shape
+            return gain
         self.nodes[population.name] = node
         self.params[population.name] = NeuronParams(Du=Du, Dv=Dv, vth=vth, bias_exp=BIAS_EXP, scale=scale)
         self.shapes[population.name] = shape
         return gain
 
-    def _synapse(
-        self, population: Population, synapse: Synapse, source: str, gain: float, *, with_bias: bool
-    ) -> None:
+    def _synapse(self, population: Population, synapse: Synapse, source: str, gain: float, *, with_bias: bool) -> None:
         host = population.host_levels > 0
         if host:
             # In real units the host's accumulator is 2^shift bias mantissas.
@@ -133,9 +143,11 @@ class _Lowering:
             bias_scale = weight_scale
             bias_int = population.host_bias() if population.bias is not None else None
         else:
-            weight_int = synapse.weight_int(population.scale_value, self.chip.parameters.weight)
+            weight_int = population.weight_int(synapse)
             weight_scale = population.scale_value * gain
             bias_scale = weight_scale * (1 << INPUT_SHIFT)
+            if synapse.payload:  # sums of weight times payload are shifted right by the exponent
+                weight_scale *= 2.0**population.shift
             bias_int = population.bias_mantissa() * (1 << BIAS_EXP) if population.bias is not None else None
         out = population.shape[0]
         bias = np.zeros(out) if bias_int is None or not with_bias else bias_int.double().numpy() / bias_scale
@@ -145,6 +157,8 @@ class _Lowering:
             weight_scale=weight_scale,
             bias_scale=bias_scale,
             shift=population.shift if host else 0,
+            weight_exp=-population.shift if synapse.payload else 0,
+            message_bits=synapse.payload.bit_length(),
         )
         if synapse.is_conv:
             _, height, width = self.shapes[source]

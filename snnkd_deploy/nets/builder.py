@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 
@@ -18,14 +18,17 @@ from snnkd_deploy.nets.synapse import Synapse
 
 @dataclass(frozen=True)
 class StudentPlan:
-    """Everything a student is built from; saved beside its weights."""
+    """Everything a student is built from; saved beside its weights.
+
+    `input_shape` is that of one step: (C, H, W), or (F,) for a time series.
+    """
 
     net: str
     input_shape: tuple[int, ...]
     classes: int
     levels: int
     steps: int
-    encoding: str = "current"
+    encoding: Literal["current", "events", "graded"] = "current"
     width: float = 1.0
     leak: float = 0.5
     current_leak: float = 0.0
@@ -56,9 +59,16 @@ class Builder:
         self.populations: list[Population] = []
 
     def add(self, name: str, shape: tuple[int, ...], inputs: list[tuple[str, Synapse]]) -> str:
-        host = self.plan.levels if self.plan.encoding == "current" and not self.populations else 0
+        plan = self.plan
+        host = plan.levels if plan.encoding == "current" and not self.populations else 0
+        lif = plan.lif()
+        if host:  # the host's current enters the bias register: no synapse, no synaptic current
+            lif = replace(lif, leak_u=0.0)
+        for source, synapse in inputs:
+            if source == "input" and plan.encoding == "graded":
+                synapse.payload = plan.levels
         has_norm = any(synapse.norm is not None for _, synapse in inputs)
-        self.populations.append(Population(name, shape, inputs, self.plan.lif(), bias=not has_norm, host_levels=host))
+        self.populations.append(Population(name, shape, inputs, lif, bias=not has_norm, host_levels=host))
         self.shapes[name] = shape
         return name
 
@@ -84,6 +94,21 @@ class Builder:
         inputs = self.shapes[source][0] if pool else self._flat(source)
         synapse = Synapse(f"fc{index}", inputs, features, pool_area=area)
         return self.add(f"lif{index}", (features,), [(source, synapse)])
+
+    def recurrent(self, index: str, source: str, features: int) -> str:
+        """linear - BatchNorm plus the population's own spikes of the last step through a second linear - LIF."""
+        if self.plan.encoding == "current" and not self.populations:
+            raise RecipeError(
+                "the first population of encoding 'current' runs on the host and cannot hear itself",
+                where="student.encoding",
+                remedy='student.encoding = "graded" or "events"',
+            )
+        name = f"lif{index}"
+        forward = Synapse(f"fc{index}", self._flat(source), features)
+        loop = Synapse(f"rec{index}", features, features, batch_norm=False)
+        # The loop starts weak: a strong random one makes every neuron fire at once.
+        loop.weight.data.mul_(0.5)
+        return self.add(name, (features,), [(source, forward), (name, loop)])
 
     def block(self, index: str, source: str, channels: int, stride: int) -> str:
         """Basic residual block: LIF(BN(conv)) -> BN(conv) + shortcut -> LIF.
@@ -113,7 +138,7 @@ class Builder:
         readout = Population("readout", (plan.classes,), [(source, synapse)], None, bias=False)
         return Student(
             [*self.populations, readout],
-            encoding="current" if plan.encoding == "current" else "events",
+            encoding=plan.encoding,
             input_shape=plan.input_shape,
             levels=plan.levels,
             steps=plan.steps,

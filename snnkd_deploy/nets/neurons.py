@@ -11,7 +11,7 @@ Both passes are plain functions of (T, N) tensors, so that torch.compile can fus
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -33,7 +33,7 @@ class ChipNeuron:
 class Lif:
     """A leaky integrate-and-fire population in real units.
 
-    v-[t] = leak_v v[t-1] + u[t];  u[t] = leak_u u[t-1] + x[t];  s = v- > threshold (or >=);  hard reset to 0.
+    v-[t] = leak_v v[t-1] + u[t] + bias;  u[t] = leak_u u[t-1] + x[t];  s = v- > threshold (or >=);  hard reset to 0.
     leak_u = 0 is the neuron without a synaptic current state (u = x).
     """
 
@@ -44,14 +44,19 @@ class Lif:
     fires: Literal[">", ">="] = ">"
 
 
-def lif_over_time(x: Tensor, lif: Lif, chip: ChipNeuron | None = None, steps: int | None = None) -> Tensor:
+def lif_over_time(
+    x: Tensor, lif: Lif, chip: ChipNeuron | None = None, steps: int | None = None, bias: Tensor | None = None
+) -> Tensor:
     """Spikes (T, B, ...) of a population driven by x (T, B, ...), from zero state.
 
     x of one step with `steps` > 1 is a constant drive. With `chip`, x holds the chip's synaptic integers
     (bias included, in the same unit) and the forward pass is the chip's arithmetic; gradients come back
     with respect to those integers.
+
+    `bias`, broadcast over (B, ...), is added to v each step without passing the synaptic current (with `chip`:
+    in synaptic integers, one is 64 units of v). It matters only where leak_u > 0; elsewhere put it into x.
     """
-    return _LifOverTime.apply(x, lif, chip, steps or x.shape[0])
+    return _LifOverTime.apply(x, bias, lif, chip, steps or x.shape[0])
 
 
 # -- the two passes on (T, N) ----------------------------------------------------------------------------
@@ -61,21 +66,50 @@ def _fires(v: Tensor, lif: Lif, threshold: float) -> Tensor:
     return v >= threshold if lif.fires == ">=" else v > threshold
 
 
-def forward_pass(x: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int) -> tuple[Tensor, Tensor]:
-    """Membrane before reset and spikes, both (T, N), from x (T or 1, N)."""
+def with_bias(chip: ChipNeuron | None, bias: Tensor | None) -> ChipNeuron | None:
+    """The same neuron with a bias register (`bias` in synaptic integers)."""
+    if chip is None or bias is None:
+        return chip
+    return replace(chip, params=replace(chip.params, bias=bias * float(1 << INPUT_SHIFT)))
+
+
+def step(
+    u: Tensor, v: Tensor, drive: Tensor, bias: Tensor | None, lif: Lif, chip: ChipNeuron | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One timestep: u, v before reset, and where it fires. With `chip` the bias is already in its parameters."""
+    if chip is None:
+        u = drive if lif.leak_u == 0 else lif.leak_u * u + drive
+        v = lif.leak_v * v + u
+        if bias is not None:
+            v = v + bias
+        return u, v, _fires(v, lif, lif.threshold)
+    u = next_current(u, drive, chip.params)
+    v = next_membrane(v, u, chip.params)
+    return u, v, v > float(chip.params.vth << INPUT_SHIFT)
+
+
+def step_gradient(grad_s: Tensor, grad_v: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None) -> Tensor:
+    """dL/dv- of one step from dL/ds and the dL/dv that the next step sends back, v- as the forward pass left it."""
+    # In integers: v = real * scale * 64. The threshold in real units is the integer one.
+    if chip is None:
+        v, threshold, fired = membrane, lif.threshold, _fires(membrane, lif, lif.threshold)
+    else:
+        v = membrane * (1.0 / (chip.scale * (1 << INPUT_SHIFT)))
+        threshold, fired = chip.params.vth / chip.scale, membrane > float(chip.params.vth << INPUT_SHIFT)
+    # dL/dv- = dL/ds ds/dv + dL/dv ((1 - s) - v- ds/dv)
+    return (grad_s - grad_v * v) * lif.surrogate(v - threshold) + torch.where(fired, torch.zeros_like(v), grad_v)
+
+
+def forward_pass(
+    x: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Membrane before reset and spikes, both (T, N), from x (T or 1, N). `bias` (N,): see `step`."""
     v = torch.zeros_like(x[0])
     u = torch.zeros_like(x[0])
     membrane, spikes = [], []
     for t in range(steps):
         drive = x[t if x.shape[0] > 1 else 0]
-        if chip is None:
-            u = drive if lif.leak_u == 0 else lif.leak_u * u + drive
-            v = lif.leak_v * v + u
-            fired = _fires(v, lif, lif.threshold)
-        else:
-            u = next_current(u, drive, chip.params)
-            v = next_membrane(v, u, chip.params)
-            fired = v > float(chip.params.vth << INPUT_SHIFT)
+        u, v, fired = step(u, v, drive, bias, lif, chip)
         membrane.append(v)
         spikes.append(fired.to(x.dtype))
         v = torch.where(fired, torch.zeros_like(v), v)
@@ -84,19 +118,12 @@ def forward_pass(x: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int) -> tu
 
 def backward_pass(grad_spikes: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, constant: bool) -> Tensor:
     """Gradient with respect to x, (T, N), or (1, N) summed over time for a constant drive."""
-    # In integers: v = real * scale * 64, x = real * scale. The threshold in real units is the integer one.
-    unit = 1.0 if chip is None else 1.0 / (chip.scale * (1 << INPUT_SHIFT))
-    threshold = lif.threshold if chip is None else chip.params.vth / chip.scale
     steps = membrane.shape[0]
     grad_x: list[Tensor] = [grad_spikes] * steps
     grad_v = torch.zeros_like(membrane[0])
     grad_u = torch.zeros_like(membrane[0])
     for t in range(steps - 1, -1, -1):
-        v = membrane[t] * unit if chip is not None else membrane[t]
-        fired = _fires(v, lif, threshold) if chip is None else membrane[t] > float(chip.params.vth << INPUT_SHIFT)
-        slope = lif.surrogate(v - threshold)
-        # dL/dv- = dL/ds ds/dv + dL/dv ((1 - s) - v- ds/dv)
-        grad = (grad_spikes[t] - grad_v * v) * slope + torch.where(fired, torch.zeros_like(v), grad_v)
+        grad = step_gradient(grad_spikes[t], grad_v, membrane[t], lif, chip)
         grad_v = lif.leak_v * grad
         grad_u = grad if lif.leak_u == 0 else grad + lif.leak_u * grad_u
         grad_x[t] = grad_u if chip is None else grad_u * (1.0 / chip.scale)
@@ -138,19 +165,21 @@ class _LifOverTime(torch.autograd.Function):
     """Saves the membrane before reset only: spikes follow from it in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, lif: Lif, chip: ChipNeuron | None, steps: int) -> Tensor:
         if not _dense_rows(x):
             x = x.contiguous()
-        membrane, spikes = _forward(_rows(x), lif, chip, steps)
+        rows = None if bias is None else _rows(_like_row(bias, x))[0]
+        membrane, spikes = _forward(_rows(x), lif, with_bias(chip, rows), steps, rows)
         ctx.save_for_backward(membrane)
         ctx.lif, ctx.chip, ctx.constant = lif, chip, x.shape[0] == 1 and steps > 1
-        ctx.like = x[:1].shape, x.stride(), steps
+        assert bias is None or not ctx.constant, "a constant drive carries its bias"
+        ctx.like = x[:1].shape, x.stride(), steps, None if bias is None else bias.shape
         return _as(spikes, x, steps)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         (membrane,) = ctx.saved_tensors
-        shape, stride, steps = ctx.like
+        shape, stride, steps, bias_shape = ctx.like
         grad = grads[0]
         if grad.stride()[1:] != stride[1:]:
             # The membrane lies in memory as x did (channels last, perhaps): bring the gradient into that order.
@@ -159,7 +188,21 @@ class _LifOverTime(torch.autograd.Function):
         grad_x = _backward(_rows(grad), membrane, ctx.lif, ctx.chip, ctx.constant)
         rows = grad_x.shape[0]
         grad_x = grad_x.as_strided((rows, *shape[1:]), (grad_x.shape[1], *stride[1:]))
-        return grad_x, None, None, None
+        grad_bias = None if bias_shape is None else bias_gradient(grad_x, ctx.lif.leak_u, bias_shape)
+        return grad_x, grad_bias, None, None, None
+
+
+def bias_gradient(grad_x: Tensor, leak_u: float, shape: torch.Size) -> Tensor:
+    """Gradient of the bias from that of x (T, B, ...): x passes the current filter, the bias does not."""
+    # grad_u[t] = grad_v-[t] + leak_u grad_u[t+1], hence sum_t grad_v-[t]:
+    total = grad_x.sum(0) - leak_u * grad_x[1:].sum(0)
+    return total.sum_to_size(shape) if total.shape != shape else total
+
+
+def _like_row(bias: Tensor, x: Tensor) -> Tensor:
+    """`bias` broadcast to x[:1], in the memory order of x."""
+    row = torch.empty_strided((1, *x.shape[1:]), (x[0].numel(), *x.stride()[1:]), dtype=x.dtype, device=x.device)
+    return row.copy_(bias.expand(x.shape[1:])[None])
 
 
 def _dense_rows(x: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -12,7 +13,8 @@ from snnkd_deploy.arithmetic.exact import exact_dtype
 from snnkd_deploy.chips.spec import ChipSpec, IntGrid
 from snnkd_deploy.errors import TrainingError
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
-from snnkd_deploy.nets.rounding import shift_right_round_ste, to_grid
+from snnkd_deploy.nets.recurrent import recurrent_lif
+from snnkd_deploy.nets.rounding import round_ste, shift_right_floor_ste, shift_right_round_ste, to_grid
 from snnkd_deploy.nets.scales import population_scale, weight_scale
 from snnkd_deploy.nets.synapse import Synapse
 
@@ -22,13 +24,22 @@ HOST_WEIGHTS = IntGrid(lo=-127, hi=127)
 HOST_LEVELS_PER_THRESHOLD = 256
 # netx writes every bias with this exponent; one bias unit is then one synaptic unit.
 BIAS_EXP = INPUT_SHIFT
+# The largest right shift of a weight exponent.
+MAX_SHIFT = 8
+
+
+def _whole(sums: Tensor) -> Tensor:
+    """Integer sums as integers: a GPU's fast convolutions may be off by a fraction, the CPU's are not."""
+    return round_ste(sums) if sums.is_cuda else sums
 
 
 class Population(nn.Module):
     """LIF neurons of one shape with all their inputs, or (`lif` None) the non-spiking readout.
 
-    `inputs` are pairs (name of the source population or "input", synapse). `host_levels` > 0 marks the
-    encoder: its one synapse sees integers 0..host_levels once, on the host.
+    `inputs` are pairs (name of the source population or "input", synapse); one whose source is the population
+    itself carries its spikes of the last step. `host_levels` > 0 marks the encoder: its one synapse sees integers
+    0..host_levels once, on the host. Biases go straight to the membrane, as on the chip; that differs from a
+    bias in the current only where there is a synaptic current state (lif.leak_u > 0).
     """
 
     scale: Tensor
@@ -64,24 +75,83 @@ class Population(nn.Module):
         """
         if self.host_levels:
             return self._host_current(arriving[0]).unsqueeze(0)
-        total: Tensor | None = None
-        for x, synapse in zip(arriving, self.synapses, strict=True):
-            assert isinstance(synapse, Synapse)
-            flat = x.flatten(0, 1)
-            if self.mode == "float":
-                part = synapse(flat)
-            else:
-                part = synapse.apply_weight(flat, synapse.weight_int(self.scale_value, self.grids.weight))
-            total = part if total is None else total + part
-        assert total is not None
-        if self.bias is not None:
-            total = total + self._broadcast(self.bias if self.mode == "float" else self.bias_mantissa())
+        total, bias = self._sums(arriving, apart=False)
+        if bias is not None:
+            total = total + self._broadcast(bias)
         return total.reshape(steps, -1, *total.shape[1:])
 
     def spikes(self, drive: Tensor, steps: int) -> Tensor:
-        """Run the neurons for T steps: spikes (T, B, *shape) in 0/1."""
+        """Run the neurons for T steps on a drive that holds the bias: spikes (T, B, *shape) in 0/1."""
         assert self.lif is not None
         return lif_over_time(drive, self.lif, self.chip_neuron() if self.mode == "chip" else None, steps)
+
+    def run(self, arriving: list[Tensor], steps: int) -> Tensor:
+        """Spikes (T, B, *shape) from what the sources send, each (T, B, ...), own spikes left out."""
+        lif = self.lif
+        assert lif is not None
+        loop = self.recurrent
+        if loop is None and (lif.leak_u == 0 or self.host_levels):
+            return self.spikes(self.drive(arriving, steps), steps)
+        total, bias = self._sums(arriving, apart=lif.leak_u > 0)
+        drive = total.reshape(steps, -1, *total.shape[1:])
+        if lif.leak_u == 0 and bias is not None:
+            drive, bias = drive + self._broadcast(bias), None
+        chip = self.chip_neuron() if self.mode == "chip" else None
+        if loop is None:
+            return lif_over_time(drive, lif, chip, steps, None if bias is None else self._broadcast(bias))
+        weight = loop.weight if self.mode == "float" else self.weight_int(loop)
+        return recurrent_lif(drive, weight, lif, chip, bias)
+
+    @property
+    def recurrent(self) -> Synapse | None:
+        """The synapse of the population onto itself."""
+        loops = (y for s, y in zip(self.sources, self._synapses(), strict=True) if s == self.name)
+        return next(loops, None)
+
+    @property
+    def feeders(self) -> list[str]:
+        """Sources other than the population itself, in the order of `drive`."""
+        return [source for source in self.sources if source != self.name]
+
+    def _sums(self, arriving: list[Tensor], *, apart: bool) -> tuple[Tensor, Tensor | None]:
+        """Weighted sums on the merged batch and the bias (C,). `apart`: normalisation shifts belong to the bias."""
+        total: Tensor | None = None
+        bias = None
+        if self.bias is not None:
+            bias = self.bias if self.mode == "float" else self.bias_mantissa()
+        fed = [synapse for synapse in self._synapses() if synapse is not self.recurrent]
+        for x, synapse in zip(arriving, fed, strict=True):
+            flat = x.flatten(0, 1)
+            if self.mode == "chip":
+                part = self._integer_sum(synapse, flat)
+            elif apart:
+                part, shift = synapse.apart(flat)
+                bias = shift if bias is None else bias if shift is None else bias + shift
+            else:
+                part = synapse(flat)
+            total = part if total is None else total + part
+        assert total is not None
+        return total, bias
+
+    def _integer_sum(self, synapse: Synapse, x: Tensor) -> Tensor:
+        weight = self.weight_int(synapse)
+        if synapse.payload:
+            bound = float(weight.detach().abs().flatten(1).sum(1).max()) * synapse.payload
+            dtype = exact_dtype(bound)
+            total = synapse.apply_weight(x.to(dtype), weight.to(dtype))
+            return shift_right_floor_ste(_whole(total), self.shift).to(torch.float32)
+        return _whole(synapse.apply_weight(x, weight))
+
+    def weight_int(self, synapse: Synapse) -> Tensor:
+        """The chip's integers of one synapse as floats, straight-through.
+
+        Graded spikes bring up to `payload` where a spike brings 1: their weights are finer, and the sum is
+        shifted right by `shift` (the weight exponent) into the scale of the population.
+        """
+        scale = self.scale_value
+        if synapse.payload:
+            scale *= 2.0**self.shift / synapse.payload
+        return synapse.weight_int(scale, self.grids.weight)
 
     def _broadcast(self, per_channel: Tensor) -> Tensor:
         return per_channel.view(-1, *[1] * (len(self.shape) - 1))
@@ -113,7 +183,7 @@ class Population(nn.Module):
         return 0 if self.lif is None else round(DECAY_ONE * (1.0 - self.lif.leak_v))
 
     def chip_neuron(self) -> ChipNeuron:
-        # Bias travels in the drive: with exponent 6 and no u memory both add the same integers.
+        # Without u memory the bias travels in the drive: with exponent 6 both add the same integers.
         params = CubaParams(Du=self.Du, Dv=self.Dv, vth=self.vth, bias=None, u_in_range=True)
         return ChipNeuron(params, self.scale_value)
 
@@ -135,7 +205,7 @@ class Population(nn.Module):
         bound = float(weight.detach().abs().flatten(1).sum(1).max()) * self.host_levels + 2.0**self.shift
         bound += float(bias.detach().abs().max()) if bias is not None else 0.0
         dtype = exact_dtype(bound)
-        total = synapse.apply_weight(pixels.to(dtype), weight.to(dtype))
+        total = _whole(synapse.apply_weight(pixels.to(dtype), weight.to(dtype)))
         if bias is not None:
             total = total + self._broadcast(bias.to(dtype))
         grid = self.grids.bias.mantissa
@@ -158,7 +228,7 @@ class Population(nn.Module):
             self._choose_host_scale(weights[0])
         else:
             threshold = self.lif.threshold if self.lif is not None else 0.0
-            chosen = population_scale(weights, self.bias, threshold or 1.0, self.Du, chip)
+            chosen = self._choose_scale(threshold or 1.0, chip)
             # A whole threshold keeps vth / scale equal to the real threshold.
             if self.lif is not None and chosen * threshold >= 8:
                 chosen = int(chosen * threshold) / threshold
@@ -181,6 +251,17 @@ class Population(nn.Module):
         self.host_scale.fill_(scale)
         self.scale.fill_(units / 2.0**self.shift)
 
+    def _choose_scale(self, threshold: float, chip: ChipSpec) -> float:
+        synapses = self._synapses()
+        graded = [s for s in synapses if s.payload]
+        if graded:
+            fine = weight_scale([s.weight.double().cpu().numpy() for s in graded], chip.parameters.weight)
+            units = fine * max(s.payload for s in graded)  # sums per real unit before the shift
+            self.shift = min(MAX_SHIFT, max(0, round(math.log2(units / HOST_LEVELS_PER_THRESHOLD))))
+        gain = [2.0**self.shift / s.payload if s.payload else 1.0 for s in synapses]
+        weights = [s.weight * g for s, g in zip(synapses, gain, strict=True)]
+        return population_scale(weights, self.bias, threshold, self.Du, chip, [1.0 / g for g in gain])
+
     def resume_chip(self, chip: ChipSpec, shift: int) -> None:
         """Bring a freshly built population into the shape that `to_chip` leaves, before loading weights."""
         self.fold()
@@ -195,7 +276,8 @@ class Population(nn.Module):
         if self.mode != "chip" or self.host_levels:
             return
         reach = sum(
-            float(synapse.weight_int(self.scale_value, self.grids.weight).abs().flatten(1).sum(1).max())
+            float(self.weight_int(synapse).abs().flatten(1).sum(1).max())
+            * (synapse.payload / 2.0**self.shift if synapse.payload else 1.0)
             for synapse in self._synapses()
         )
         if self.bias is not None:

@@ -33,6 +33,22 @@ class _ShiftRound(torch.autograd.Function):
         return grads[0] * 2.0**-ctx.shift, None
 
 
+class _ShiftFloor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shift: int) -> Tensor:
+        ctx.shift = shift
+        return torch.floor(x * 2.0**-shift)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * 2.0**-ctx.shift, None
+
+
+def shift_right_floor_ste(x: Tensor, shift: int) -> Tensor:
+    """`x >> shift` on integers, as the chip's weight exponent does it; gradient of the division by 2^shift."""
+    return _ShiftFloor.apply(x, shift)
+
+
 def round_ste(x: Tensor) -> Tensor:
     """Nearest integer (half to even), gradient 1."""
     return _Round.apply(x)

@@ -39,11 +39,17 @@ def weight_scale(weights: list[np.ndarray], grid: IntGrid) -> float:
 
 
 def population_scale(
-    weights: Sequence[Tensor], bias: Tensor | None, threshold: float, Du: int, chip: ChipSpec
+    weights: Sequence[Tensor],
+    bias: Tensor | None,
+    threshold: float,
+    Du: int,
+    chip: ChipSpec,
+    unit_input: Sequence[float] = (),
 ) -> float:
     """Scale of one population: the weight grid used well, inside the limits of threshold, bias and state.
 
-    weights: real weights of every synapse into it, (out, in, ...). Raises ChipError where no scale is legal.
+    weights: real weights of every synapse into it, (out, in, ...). `unit_input`: what one input of each can bring
+    per unit of its weight (1, a spike, where it is not given). Raises ChipError where no scale is legal.
     """
     grids = chip.parameters
     arrays = [w.detach().double().cpu().numpy() for w in weights]
@@ -52,7 +58,8 @@ def population_scale(
     if bias is not None and (largest := float(bias.detach().abs().max())) > 0:
         scale = min(scale, HEADROOM * grids.bias.mantissa.span / largest)
     # |u| <= 64 * (sum |w| + |bias|) * 4096 / Du must stay below 2^23, so that u never wraps.
-    rows = sum(np.abs(a).reshape(a.shape[0], -1).sum(1).max() for a in arrays if a.size)
+    each = unit_input or [1.0] * len(arrays)
+    rows = sum(f * np.abs(a).reshape(a.shape[0], -1).sum(1).max() for a, f in zip(arrays, each, strict=True) if a.size)
     reach = float(rows) + (float(bias.detach().abs().max()) if bias is not None and bias.numel() else 0.0)
     if reach > 0:
         scale = min(scale, HEADROOM * STATE_MAX * Du / (DECAY_ONE * (1 << INPUT_SHIFT)) / reach)

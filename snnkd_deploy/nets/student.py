@@ -34,14 +34,15 @@ class Student(nn.Module):
     """Populations in execution order, the last one the readout. Input: pixels (B, C, H, W) or events (T, B, ...).
 
     encoding "current": the first population is the encoder, its convolution runs on the host.
-    encoding "events": every synapse is on the chip.
+    encoding "events": binary spikes (T, B, ...) enter, every synapse is on the chip.
+    encoding "graded": integers 0..levels (T, B, ...) enter as the payload of graded spikes.
     """
 
     def __init__(
         self,
         populations: list[Population],
         *,
-        encoding: Literal["current", "events"],
+        encoding: Literal["current", "events", "graded"],
         input_shape: tuple[int, ...],
         levels: int,
         steps: int,
@@ -74,8 +75,7 @@ class Student(nn.Module):
     def forward(self, x: Tensor) -> StudentOutput:
         outputs: dict[str, Tensor] = {"input": x.to(torch.float32)}
         for population in self.hidden:
-            drive = population.drive([outputs[s] for s in population.sources], self.steps)
-            outputs[population.name] = population.spikes(drive, self.steps)
+            outputs[population.name] = population.run([outputs[s] for s in population.feeders], self.steps)
         readout = self.readout
         sums = readout.drive([outputs[s] for s in readout.sources], self.steps)
         logits = sums if self.mode == "float" else sums / readout.scale_value

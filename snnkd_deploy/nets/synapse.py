@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snnkd_deploy.chips.spec import IntGrid
+from snnkd_deploy.nets.batchnorm import BatchNorm1d, BatchNorm2d
 from snnkd_deploy.nets.rounding import to_grid
 
 
@@ -23,6 +24,7 @@ class Synapse(nn.Module):
     with its 1/area folded into the weights.
     The bias that BatchNorm leaves behind belongs to the population that the synapse feeds.
     `fixed` weights (identity shortcuts) are not trained.
+    `payload` > 0: the input brings integers 0..payload (graded spikes), which mean 0..1.
     """
 
     def __init__(
@@ -38,10 +40,11 @@ class Synapse(nn.Module):
         batch_norm: bool = True,
         fixed: Tensor | None = None,
         pool_area: int = 0,
+        payload: int = 0,
     ) -> None:
         super().__init__()
         self.name, self.kernel, self.stride, self.padding, self.groups = name, kernel, stride, padding, groups
-        self.pool_area = pool_area
+        self.pool_area, self.payload = pool_area, payload
         shape = (out_features, in_features // groups, kernel, kernel) if kernel else (out_features, in_features)
         if fixed is not None:
             self.register_buffer("weight", fixed.reshape(shape).clone())
@@ -52,7 +55,7 @@ class Synapse(nn.Module):
                 self.weight.data.div_(pool_area)
         self.norm: nn.Module | None = None
         if batch_norm:
-            self.norm = nn.BatchNorm2d(out_features) if kernel else nn.BatchNorm1d(out_features)
+            self.norm = BatchNorm2d(out_features) if kernel else BatchNorm1d(out_features)
 
     @property
     def is_conv(self) -> bool:
@@ -68,8 +71,16 @@ class Synapse(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float mode, on a merged batch (N, ...)."""
-        out = self.apply_weight(x, self.weight)
+        out = self.apply_weight(x / self.payload if self.payload else x, self.weight)
         return out if self.norm is None else self.norm(out)
+
+    def apart(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Float mode, with what the normalisation adds to each channel (out,) kept apart."""
+        out = self.apply_weight(x / self.payload if self.payload else x, self.weight)
+        if self.norm is None:
+            return out, None
+        assert isinstance(self.norm, BatchNorm1d | BatchNorm2d)
+        return self.norm.apart(out)
 
     def weight_int(self, scale: float, grid: IntGrid) -> Tensor:
         """Integer weights as floats, straight-through."""

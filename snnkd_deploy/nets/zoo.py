@@ -32,6 +32,15 @@ def mlp_student(plan: StudentPlan) -> Student:
     return build.finish(source)
 
 
+def rnn_student(plan: StudentPlan) -> Student:
+    """For time series: recurrent layers `hidden` (128, 128) times width, then the readout."""
+    build = Builder(plan)
+    source = "input"
+    for i, features in enumerate(plan.options.get("hidden", (128, 128))):
+        source = build.recurrent(str(i), source, plan.channels(features))
+    return build.finish(source)
+
+
 def vgg_student(plan: StudentPlan) -> Student:
     """VGG-style: pairs of 3x3 convolutions, the second with stride 2 in place of max pooling, then the readout.
 
@@ -76,6 +85,7 @@ def resnet20_student(plan: StudentPlan) -> Student:
 STUDENTS: dict[str, Callable[[StudentPlan], Student]] = {
     "conv": conv_student,
     "mlp": mlp_student,
+    "rnn": rnn_student,
     "vgg": vgg_student,
     "resnet18": resnet18_student,
     "resnet19": resnet19_student,
