@@ -136,7 +136,7 @@ def test_hardware_without_its_compiler_says_so(net_type):
     net = net_type((4,), seed=1)
     net.lif("l1", net.dense("d1", "input", net.weights((3, 4))))
     model = net.model("l1")
-    with pytest.raises(BackendError, match="Loihi compiler .* not installed") as error:
+    with pytest.raises(BackendError, match=r"Loihi compiler .* not installed") as error:
         LavaBackend(hardware=True).run(model, make_inputs(net.spikes(2, 1), model), Record())
     assert "without hardware=True" in str(error.value)
 
