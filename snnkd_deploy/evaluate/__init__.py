@@ -6,7 +6,8 @@ Definitions, sources and calibration: `docs/energy.md`. Nothing here trains or r
 from snnkd_deploy.evaluate.compare import EnergyComparison, compare_energy
 from snnkd_deploy.evaluate.counter import OpCounter, count_ops
 from snnkd_deploy.evaluate.counts import LayerCounts, OpCounts, add_samples, layer_from_rates
-from snnkd_deploy.evaluate.energy import EnergyEstimate, estimate_energy
+from snnkd_deploy.evaluate.energy import estimate_energy
+from snnkd_deploy.evaluate.estimate import EnergyEstimate
 from snnkd_deploy.evaluate.expected import expected_counts
 from snnkd_deploy.evaluate.latency import LatencyEstimate, estimate_latency
 from snnkd_deploy.evaluate.literature import AnnBaseline, ann_baseline

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from snnkd_deploy.errors import UsageError
-from snnkd_deploy.evaluate.energy import DRAWS, IN_TOTAL, EnergyEstimate, between
+from snnkd_deploy.evaluate.estimate import DRAWS, IN_TOTAL, EnergyEstimate
+from snnkd_deploy.evaluate.scopes import between
 
 
 @dataclass(frozen=True)

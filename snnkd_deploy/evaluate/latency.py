@@ -257,10 +257,20 @@ def _unknown(chip: ChipSpec, counts: OpCounts, fit: FitReport | None, dt_s: floa
     note = "No published times of single operations."
     if points:
         note += " Published: " + "; ".join(points) + "."
+    steps = counts.steps + _depth(counts) - 1
+    total = None if dt_s is None else steps * dt_s
+    if dt_s is not None:
+        note = f"{steps} steps of {dt_s:g} s: real time, if the chip keeps up. {note}"
     return LatencyEstimate(
         chip=chip.id,
+        low=total,
+        mid=total,
+        high=total,
         excludes=(*EXCLUDES, *(f"{key}: unknown" for key in unknown)),
-        steps=counts.steps + _depth(counts) - 1,
+        step_s=None if dt_s is None else (dt_s, dt_s, dt_s),
+        steps=steps,
+        real_time=dt_s is not None,
+        kind="unknown" if dt_s is None else "derived",
         note=note,
         proxy=proxy,
     )

@@ -244,6 +244,9 @@ def test_unknown_times_give_none_and_a_proxy(counts):
     assert any("barrier" in text for text in found.excludes)
     assert found.proxy is not None
     assert found.proxy.chip == "loihi1"
+    real_time = estimate_latency(counts, "loihi2", dt_s=1e-3)
+    assert real_time.mid == close(11e-3)
+    assert "keeps up" in real_time.note
 
 
 def test_energy_of_a_model_and_trace(make):
