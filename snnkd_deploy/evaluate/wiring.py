@@ -70,7 +70,7 @@ class Wiring:
         return [c for c in self.connections if any(a.source == source for a in c.arrivals)]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def wiring(model: Model) -> Wiring:
     """Analyse a model once (cached per object). Raises GraphError where a weight node feeds no layer."""
     positions = {name: (i, j) for i, part in enumerate(model.order) for j, name in enumerate(part)}
