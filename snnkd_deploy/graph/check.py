@@ -162,6 +162,18 @@ def _grid(model: Model, name: str) -> list[Problem]:
     problems: list[Problem] = []
     grids = chip.parameters
     if isinstance(params, SynapseParams):
+        bias = model.synapse_bias_int(name)
+        readers = [target for source, target in model.graph.edges if source == name]
+        if bias is not None and bias.any() and not all(isinstance(model.nodes[r], NEURONS) for r in readers):
+            problems.append(
+                Problem(
+                    "a bias can only be held by the population that its weights feed directly",
+                    name,
+                    "an edge to a neuron",
+                    f"edges to {', '.join(readers)}",
+                    "lower the graph again: pooling and flattening belong in front of the weights",
+                )
+            )
         real = model.weight_real(name) * params.weight_scale
         integers = model.weight_int(name)
         if np.abs(real - integers).max(initial=0) > 1e-3:
