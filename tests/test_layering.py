@@ -45,7 +45,9 @@ def imported_rooms(path: Path):
         names = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import, line {node.lineno}"
-            names = [node.module or ""] if node.module != "snnkd_deploy" else [f"snnkd_deploy.{a.name}" for a in node.names]
+            names = (
+                [node.module or ""] if node.module != "snnkd_deploy" else [f"snnkd_deploy.{a.name}" for a in node.names]
+            )
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         for name in names:

@@ -25,7 +25,7 @@ class Operator(ABC):
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor: ...
 
-    def start(self, keep_states: bool) -> None:
+    def start(self, keep_states: bool) -> None:  # noqa: B027  (an optional hook)
         """Forget everything: the next call begins a new sample batch."""
 
 

@@ -35,9 +35,7 @@ def load_chip(name: str | Path) -> ChipSpec:
     if text.endswith(".toml"):
         path = Path(text).expanduser()
         if not path.is_file():
-            raise UsageError(
-                f"no chip file at {path}", remedy=f"one of {', '.join(list_chips())}, or a .toml file"
-            )
+            raise UsageError(f"no chip file at {path}", remedy=f"one of {', '.join(list_chips())}, or a .toml file")
     else:
         path = hardware_dir() / f"{text}.toml"
         if text not in list_chips():
@@ -56,9 +54,7 @@ def parse_chip(content: bytes, path: str) -> ChipSpec:
     try:
         table = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ChipError(
-            f"not valid TOML: {error}", where=path, remedy="hardware/README.md shows the format"
-        ) from error
+        raise ChipError(f"not valid TOML: {error}", where=path, remedy="hardware/README.md shows the format") from error
     try:
         chip = ChipSpec.model_validate(table)
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from snnkd_deploy.progress import set_quiet
 from snnkd_deploy.recipe import make_recipe
 
 TINY = {
@@ -14,6 +15,13 @@ TINY = {
     "train": {"epochs": 5, "chip_epochs": 2, "batch": 64},
     "validate": {"backends": ["exact"], "samples": 40},
 }
+
+
+@pytest.fixture(autouse=True)
+def talkative():
+    """`--json` and `--quiet` silence a whole process; a test must not silence the next one."""
+    yield
+    set_quiet(False)
 
 
 @pytest.fixture(scope="session")
