@@ -77,12 +77,17 @@ def assess(run: Run) -> dict[str, Any]:
         "baseline_ann": None,
     }
     teacher = run.load_teacher()
-    example = run.data.test.x[:1] if isinstance(run.data.test.x, Tensor) else None
-    if example is not None:
-        found["baseline_ann"] = ann_baseline(teacher, example).to_dict()
+    if list(teacher.parameters()):
+        found["baseline_ann"] = ann_baseline(teacher, teacher_images(run, 1)).to_dict()
         found["baseline_ann"]["name"] = f"teacher ({run.recipe.teacher.net})"
-        found["maps"] = _maps(run, model, teacher, first, predictions)
+    found["maps"] = _maps(run, model, teacher, first, predictions)
     return found
+
+
+def teacher_images(run: Run, count: int) -> Tensor:
+    """The first test samples as the teacher sees them: (B, C, H, W)."""
+    feed, test = run.feed(run.data), run.data.test
+    return feed.teacher(feed.raw(test, torch.arange(count)))
 
 
 def first_argmax(votes: Tensor) -> Tensor:
@@ -136,13 +141,14 @@ def _maps(
     run: Run, model: Model, teacher: Teacher, first: tuple[Inputs, Trace], predictions: Tensor
 ) -> list[dict[str, Any]]:
     """The teacher's class activation map beside the student's spike activation map."""
-    x, labels, classes = run.data.test.x, run.data.test.y, run.data.classes
+    labels, classes = run.data.test.y, run.data.classes
     names = [n for n in model.spiking if len(model.shapes[n]) == 3]
-    if not names or not isinstance(x, Tensor):
+    if not names or not teacher.gives_features:
         return []
     count = min(_MAP_SAMPLES, first[1].samples)
+    x = teacher_images(run, count)
     with torch.no_grad():
-        features = teacher.features(x[:count])
+        features = teacher.features(x)
         cam = class_activation_map(features, teacher.classifier.weight, labels[:count])
         sam = spike_activation_map(first[1].spikes[names[-1]][:, :count].to(torch.float32))
     size = tuple(x.shape[-2:])
@@ -152,10 +158,13 @@ def _maps(
         scaled = (maps - low) / (high - low).clamp_min(1e-12)
         return _rounded(F.interpolate(scaled[:, None], size=size, mode="nearest")[:, 0])
 
-    images = _rounded(x[:count].to(torch.float32) / run.data.levels)
+    shown = x.to(torch.float32) / run.data.levels
+    if shown.shape[1] != 3:  # no colours: polarities of events, say
+        shown = shown.mean(1, keepdim=True)
+    images = _rounded(shown)
     return [
         {
-            "image": images[i][0] if len(images[i]) == 1 else images[i][:3],
+            "image": images[i][0] if len(images[i]) == 1 else images[i],
             "cam": c,
             "sam": s,
             "index": i,
@@ -241,7 +250,7 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
             "steps": recipe.student.steps,
             "dt_s": recipe.dt_s,
             "levels": model.profile.encoding.levels,
-            "about": _ENCODINGS.get(model.profile.encoding.kind, ""),
+            "about": _about_encoding(run, model),
         },
         "accuracy_detail": details,
         "accuracy_per_step": found["accuracy_per_step"],
@@ -261,7 +270,14 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
 _ENCODINGS = {
     "current": "the first convolution runs once per image on the host and is injected as bias current",
     "events": "binary spikes enter the chip",
+    "graded": "integers enter the chip as the payload of graded spikes",
 }
+
+
+def _about_encoding(run: Run, model: Model) -> str:
+    about = _ENCODINGS.get(model.profile.encoding.kind, "")
+    made = run.recipe.student.encoding
+    return f"{about}, {made}-encoded on the host" if made in ("rate", "latency") else about
 
 
 def _public(source: str) -> str:

@@ -187,12 +187,18 @@ def demo(args: argparse.Namespace) -> Result:
 
 
 def run(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.distill.parallel import joined, own_folder
     from snnkd_deploy.pipeline import Run
     from snnkd_deploy.recipe import load_recipe
 
     recipe = load_recipe(args.recipe, args.overrides)
     out = args.out or Path("runs") / recipe.name
-    return _finish(Run(out, recipe, data_root=args.data, command=_command()))
+    with joined() as group, own_folder(out, group) as folder:
+        pipeline = Run(folder, recipe, data_root=args.data, command=_command())
+        if group.leads:
+            return _finish(pipeline)
+        pipeline.run_stages()  # its part of the training; the leader does the rest
+    return None
 
 
 def _finish(pipeline: Any) -> Result:
@@ -437,7 +443,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             keep_big_blocks()
         result = args.function(args)
-        if args.json:
+        if args.json and result is not None:
             print(json.dumps(result, indent=1, default=str))
         return 0
     except SnnkdError as error:

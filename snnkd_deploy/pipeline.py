@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -25,28 +25,32 @@ from snnkd_deploy.chips import ChipSpec, load_chip
 from snnkd_deploy.data import Dataset, load_dataset
 from snnkd_deploy.data.augment import build_augment
 from snnkd_deploy.distill.checkpoint import load_tensors, save_tensors, tensors_hash
+from snnkd_deploy.distill.feed import Feed, check_feed, step_shape, teacher_shape
 from snnkd_deploy.distill.loop import Phase, Plan, Trainer
-from snnkd_deploy.distill.losses import DistillLoss, build_method
+from snnkd_deploy.distill.losses import build_method
+from snnkd_deploy.distill.parallel import current_group, pick_device
 from snnkd_deploy.distill.student import CHIP_PHASE, StudentTrainee, evaluate_student
 from snnkd_deploy.distill.teacher import TeacherTrainee, TeacherView, accuracy
-from snnkd_deploy.errors import DataError, Problem, RecipeError, SnnkdError, UsageError
+from snnkd_deploy.errors import DataError, GraphError, Problem, RecipeError, SnnkdError, UsageError
 from snnkd_deploy.evaluate.parity import compare_traces
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.netfile import write_net
 from snnkd_deploy.graph.nirfile import read_nir, write_nir
 from snnkd_deploy.lower import lower_student
-from snnkd_deploy.manifest import Manifest, digest, versions, write_text
+from snnkd_deploy.manifest import Manifest, digest, file_digest, versions, write_text
 from snnkd_deploy.nets.builder import StudentPlan
 from snnkd_deploy.nets.neurons import compile_neurons
 from snnkd_deploy.nets.student import Student
 from snnkd_deploy.nets.surrogate import get_surrogate
-from snnkd_deploy.nets.teachers import Teacher, build_teacher
-from snnkd_deploy.nets.zoo import build_student
+from snnkd_deploy.nets.teachers import Teacher, TeacherPlan, build_teacher
+from snnkd_deploy.nets.zoo import FLOAT_ONLY, build_student
 from snnkd_deploy.progress import Advance, say, task
 from snnkd_deploy.recipe import Recipe, load_recipe, recipe_toml
 from snnkd_deploy.report import Report, write_report
 
 STAGES = ("teacher", "distill", "export", "validate", "evaluate", "report")
+# What several processes (torchrun) do together; the rest is for the one that leads.
+TRAINED = ("teacher", "distill")
 # Neuron updates of a whole training above which half a minute of compilation pays.
 _FUSE_ABOVE = 5e9
 # Bump when a stage's code changes what it writes, so that old run directories do it again.
@@ -68,6 +72,7 @@ class Run:
         self.folder, self.recipe, self.data_root, self.command = folder, recipe, data_root, command
         self.skip_missing_backends = skip_missing_backends
         self.chip: ChipSpec = load_chip(recipe.chip)
+        self.group = current_group()
         self.missing: dict[str, str] = {}
         self._check_early()
         try:
@@ -114,6 +119,12 @@ class Run:
                     remedy='student.pool = "stride"',
                 )
             )
+        for operation in FLOAT_ONLY.get(recipe.student.net, ()):
+            if operation in self.chip.operations.refused:
+                reason = self.chip.operations.refused[operation]
+                what = f"{self.chip.id} cannot run student '{recipe.student.net}': {reason}"
+                problems.append(Problem(what, "student.net", remedy='student.net = "resnet18"'))
+        attempt(lambda: pick_device(recipe.train.device))
         attempt(lambda: build_method(list(recipe.method), recipe.loss))
         attempt(lambda: get_surrogate(recipe.student.surrogate))
         attempt(lambda: build_augment(list(recipe.train.augment)))
@@ -141,27 +152,74 @@ class Run:
             validation=self.recipe.data.validation,
             options=self.recipe.data.options,
         )
-        if data.kind != "image" and self.recipe.student.encoding == "current":
-            raise RecipeError(
-                f"encoding 'current' is for images, {data.name} holds {data.kind}",
-                where="student.encoding",
-                remedy='student.encoding = "events"',
-            )
-        # A network that cannot be built is refused before the teacher trains.
-        build_student(self.plan(data))
+        self._check_networks(data)
         return data
 
-    def plan(self, data: Dataset) -> StudentPlan:
+    def _check_networks(self, data: Dataset) -> None:
+        """Networks that cannot be built, fed or compared are refused before the teacher trains."""
+        r = self.recipe
+        problems = check_feed(
+            r.student.encoding, r.student.steps, (*r.train.augment, *r.teacher.augment), data, self.chip
+        )
+        if problems:
+            raise RecipeError.from_problems(problems)
+        student, teacher = build_student(self.plan(data)), build_teacher(self.teacher_plan(data))
+        loss = build_method(list(r.method), r.loss)
+        method = " + ".join(r.method)
+        if loss.needs_student_features and student.feature_population is None:
+            problems.append(
+                Problem(
+                    f"method {method} compares feature maps, student '{r.student.net}' has none",
+                    "method",
+                    remedy='a convolutional student, or method = "seal" / "kd"',
+                )
+            )
+        if not teacher.gives_features and (loss.needs_teacher_features or "classifier_weight" in loss.needs):
+            problems.append(
+                Problem(
+                    f"method {method} needs the teacher's feature maps, and '{r.teacher.net}' gives logits only: "
+                    "it does not end in global average pooling and one linear layer",
+                    "method",
+                    remedy='method = "seal", "kd" or "ckd_nld", or a convolutional teacher with such an end',
+                )
+            )
+        if not list(teacher.parameters()) and r.teacher.finetune:
+            what = f"'{r.teacher.net}' has no parameters that could be trained"
+            problems.append(Problem(what, "teacher.finetune", remedy="teacher.finetune = false"))
+        if problems:
+            raise RecipeError.from_problems(problems)
+
+    def feed(self, data: Dataset) -> Feed:
+        """How samples become inputs of student and teacher."""
         s = self.recipe.student
+        return Feed(s.encoding, data.kind, s.steps, data.levels, self.recipe.seed)
+
+    def teacher_plan(self, data: Dataset) -> TeacherPlan:
+        t = self.recipe.teacher
+        return TeacherPlan(
+            net=t.net,
+            input_shape=teacher_shape(data),
+            classes=len(data.classes),
+            levels=data.levels,
+            width=t.width,
+            weights=t.weights,
+            mean=t.mean,
+            std=t.std,
+            options=dict(t.options),
+        )
+
+    def plan(self, data: Dataset) -> StudentPlan:
+        s, feed = self.recipe.student, self.feed(data)
         return StudentPlan(
             net=s.net,
-            input_shape=tuple(data.shape),
+            input_shape=step_shape(data),
             classes=len(data.classes),
-            levels=data.levels if s.encoding == "current" else 1,
+            levels=feed.student_levels,
             steps=s.steps,
-            encoding=s.encoding,
+            encoding=feed.on_chip,
             width=s.width,
             leak=s.leak,
+            current_leak=s.current_leak,
             threshold=s.threshold,
             fires=self.chip.neuron.fires,
             surrogate=s.surrogate,
@@ -174,11 +232,18 @@ class Run:
         """Hash over everything the stage depends on."""
         r, before = self.recipe.dump(), {s: self.manifest.stage(s).get("outputs", {}) for s in STAGES}
         parts: dict[str, Any] = {
-            "teacher": {"data": self.data.manifest(), "teacher": r["teacher"], "seed": r["seed"]},
+            "teacher": {
+                "data": self.data.manifest(),
+                "teacher": r["teacher"],
+                "seed": r["seed"],
+                **self._teacher_key(),
+            },
             "distill": {
                 "data": self.data.manifest(),
                 "teacher": before["teacher"],
-                "recipe": [r[k] for k in ("method", "loss", "student", "train", "seed")],
+                "recipe": [r[k] for k in ("method", "loss", "student", "seed")],
+                "train": {k: v for k, v in r["train"].items() if k != "device"},
+                "files": self._file_digests(self.recipe.student.net),
                 "chip": self.chip.sha256,
             },
             "export": {"student": before["distill"], "dt_s": r["dt_s"], "chip": self.chip.sha256},
@@ -187,6 +252,16 @@ class Run:
             "report": {"evaluate": before["evaluate"], "validate": before["validate"], "name": r["name"]},
         }
         return digest({"version": _STAGE_VERSION[stage], "parts": parts[stage]})
+
+    def _teacher_key(self) -> dict[str, Any]:
+        """What else a teacher depends on: its files, and the frames over which it sees the mean."""
+        t, s = self.recipe.teacher, self.recipe.student
+        steps = s.steps if self.data.kind == "events" else None
+        return {"files": self._file_digests(t.net, t.weights), "frames": steps, "mixed": self.recipe.train.mixed}
+
+    def _file_digests(self, *names: str) -> list[str]:
+        files = [Path(name.rpartition(":")[0] if ".py:" in name else name) for name in names if name]
+        return [file_digest(file) for file in files if file.is_file()]
 
     def stage(self, name: str) -> dict[str, Any]:
         """Do a stage unless it is up to date; returns its facts."""
@@ -213,58 +288,71 @@ class Run:
 
     def run_stages(self, stages: tuple[str, ...] = STAGES) -> None:
         for name in stages:
-            self.stage(name)
+            if self.group.leads or name in TRAINED:
+                self.stage(name)
 
     def _teacher(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         t, folder = self.recipe.teacher, self.folder / "teacher"
         torch.manual_seed(self.recipe.seed)
-        module = build_teacher(t.net, tuple(self.data.shape), len(self.data.classes), self.data.levels, t.width)
-        augment = build_augment(list(t.augment)) if t.augment else None
-        plan = Plan((Phase("float", t.epochs, t.lr),), t.batch, t.optimizer, t.weight_decay, seed=self.recipe.seed)
-        trainee = TeacherTrainee(module, self.data, augment, self.recipe.seed)
-        result = Trainer(trainee, plan, folder, key, "teacher").run()
-        module.load_state_dict(result.tensors)
-        test = accuracy(module, self.data.test)
+        module, feed = build_teacher(self.teacher_plan(self.data)), self.feed(self.data)
+        device, mixed = self._device()
+        history: list[dict[str, Any]] = []
+        best: dict[str, Any] = {}
+        if (t.weights and not t.finetune) or not list(module.parameters()):
+            say(f"teacher: {t.net} is used as it is")
+            module.to(device)
+        else:
+            augment = build_augment(list(t.augment), levels=self.data.levels) if t.augment else None
+            plan = Plan((Phase("float", t.epochs, t.lr),), t.batch, t.optimizer, t.weight_decay, seed=self.recipe.seed)
+            trainee = TeacherTrainee(module, self.data, feed, augment, self.recipe.seed, device=device, mixed=mixed)
+            result = Trainer(trainee, plan, folder, key, "teacher").run()
+            module.load_state_dict(result.tensors)
+            history, best = result.history, result.best
+        test = accuracy(module, self.data.test, feed, device)
         say(f"teacher: test accuracy {100 * test:.2f} %")
         weights, info = folder / "weights.safetensors", folder / "teacher.json"
         save_tensors(weights, module.state_dict(), {"net": t.net, "width": t.width})
         facts = {"accuracy": test, "parameters": sum(p.numel() for p in module.parameters())}
-        write_text(info, json.dumps({**facts, "history": result.history, "best": result.best}, indent=1))
+        write_text(info, json.dumps({**facts, "history": history, "best": best}, indent=1))
         _forget(folder)
         return [weights, info], facts
 
     def load_teacher(self) -> Teacher:
-        t = self.recipe.teacher
-        module = build_teacher(t.net, tuple(self.data.shape), len(self.data.classes), self.data.levels, t.width)
+        # The run directory holds the weights: the file they came from is not needed again.
+        module = build_teacher(replace(self.teacher_plan(self.data), weights=""))
         module.load_state_dict(load_tensors(self.folder / "teacher" / "weights.safetensors")[0])
         return module.eval()
 
     def _distill(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         r, folder = self.recipe, self.folder / "student"
         torch.manual_seed(r.seed + 1)
-        student = build_student(self.plan(self.data))
+        student, feed = build_student(self.plan(self.data)), self.feed(self.data)
+        device, mixed = self._device()
         features = student.feature_population
+        teacher = self.load_teacher()
         loss = build_method(
             list(r.method),
             r.loss,
             student_channels=None if features is None else features.shape[0],
-            teacher_channels=self.load_teacher().classifier.in_features,
+            teacher_channels=teacher.classifier.in_features if teacher.gives_features else None,
         )
-        self._check_features(loss, student)
         view: TeacherView | None = None
         if loss.needs_teacher:
-            view = TeacherView(self.load_teacher(), loss.needs_teacher_features)
+            view = TeacherView(self.load_teacher(), loss.needs_teacher_features, feed, device)
             if not r.train.augment:
                 view.prepare(self.data.train)
         fused = self._fuse_neurons(student)
         trainee = StudentTrainee(
             student,
             self.data,
+            feed,
             loss,
             view,
             self.chip,
-            augment=build_augment(list(r.train.augment)) if r.train.augment else None,
+            augment=build_augment(list(r.train.augment), levels=self.data.levels) if r.train.augment else None,
             seed=r.seed,
+            device=device,
+            mixed=mixed,
             rate_target=r.train.rate_target,
             rate_weight=r.train.rate_weight,
         )
@@ -281,13 +369,15 @@ class Run:
             r.train.momentum,
             r.train.grad_clip,
             r.seed,
+            r.train.ema,
         )
         result = Trainer(trainee, plan, folder, key, "student").run()
         compile_neurons(False)
-        student.load_state_dict(result.tensors)
-        found = evaluate_student(student, self.data.test)
+        # On the CPU from here on: there the integers are exact by construction.
+        student.cpu().load_state_dict(result.tensors)
+        found = evaluate_student(student, self.data.test, feed)
         floating = self._load_float_student()
-        float_accuracy = evaluate_student(floating, self.data.test)["accuracy"]
+        float_accuracy = evaluate_student(floating, self.data.test, feed)["accuracy"]
         say(f"student: test accuracy {100 * float_accuracy:.2f} % in float, {100 * found['accuracy']:.2f} % chip-exact")
         weights, info = folder / "weights.safetensors", folder / "student.json"
         save_tensors(weights, student.state_dict(), {"structure": result.structure})
@@ -325,14 +415,10 @@ class Run:
             say(f"[yellow]neurons run uncompiled, about 2x slower: {problem}")
         return not problem
 
-    def _check_features(self, loss: DistillLoss, student: Student) -> None:
-        if loss.needs_student_features and student.feature_population is None:
-            raise RecipeError(
-                f"method {' + '.join(self.recipe.method)} compares feature maps, student '{self.recipe.student.net}' "
-                "has none",
-                where="method",
-                remedy='a convolutional student, or method = "seal" / "kd"',
-            )
+    def _device(self) -> tuple[torch.device, bool]:
+        """Where to train, and whether in mixed precision (which a CPU would not gain from)."""
+        device = pick_device(self.recipe.train.device)
+        return device, self.recipe.train.mixed and device.type == "cuda"
 
     def load_student(self) -> Student:
         """The chip-mode student of this run."""
@@ -368,7 +454,12 @@ class Run:
     def _export_others(self, model: Model) -> list[Path]:
         """Further file formats of the same model."""
         path = self.folder / "model.net"
-        write_net(model, path)
+        try:
+            write_net(model, path)
+        except GraphError as error:  # branches and loops: the .nir file holds them
+            path.unlink(missing_ok=True)
+            say(f"no model.net: {error.problems[0]}")
+            return []
         return [path]
 
     def load_model(self) -> Model:
@@ -377,11 +468,11 @@ class Run:
     def test_inputs(self, model: Model, start: int = 0, stop: int | None = None) -> Inputs:
         """Samples start..stop of the test split in the model's encoding."""
         rows = torch.arange(start, min(len(self.data.test), stop if stop is not None else len(self.data.test)))
-        if self.recipe.student.encoding == "current":
-            x = self.data.test.x
-            assert isinstance(x, torch.Tensor)
-            return make_inputs(x[rows][None], model, self.recipe.student.steps)
-        return make_inputs(self.data.test.frames(rows, self.recipe.student.steps), model)
+        feed, test = self.feed(self.data), self.data.test
+        x = feed.student(feed.raw(test, rows), test.index[rows])
+        if feed.encoding == "current":
+            return make_inputs(x[None], model, feed.steps)
+        return make_inputs(x, model)
 
     def _validate(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         model, wanted = self.load_model(), self.recipe.validate_

@@ -30,9 +30,18 @@ class DataRecipe(_Section):
 
 
 class TeacherRecipe(_Section):
-    """The ANN that teaches. `lr` falls along a cosine to 0."""
+    """The ANN that teaches. `lr` falls along a cosine to 0.
+
+    `net`: cnn, resnet18/19/20/34, torchvision:NAME, timm:NAME, file.py:factory (with `options`), file.onnx. One
+    with `weights` (a local file) is used as it is, unless `finetune`. `mean`, `std`: per channel of pixels 0..1.
+    """
 
     net: str = "cnn"
+    weights: str = ""
+    finetune: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[Positive, ...] = ()
+    options: dict[str, Any] = {}
     width: Positive = 1.0
     epochs: Count = 10
     batch: Count = 128
@@ -43,13 +52,15 @@ class TeacherRecipe(_Section):
 
 
 class StudentRecipe(_Section):
-    """The spiking network. `leak` is the share of the membrane kept from step to step."""
+    """The spiking network. `leak` is the share of the membrane kept from step to step, `current_leak` that of
+    the synaptic current. Encodings: see `distill.feed`. `net` may be file.py:function."""
 
     net: str = "conv"
     width: Positive = 1.0
     steps: Annotated[int, Field(ge=1, le=4096)] = 4
-    encoding: Literal["current", "events"] = "current"
+    encoding: Literal["current", "events", "graded", "rate", "latency"] = "current"
     leak: Annotated[float, Field(ge=0, le=1)] = 0.5
+    current_leak: Annotated[float, Field(ge=0, lt=1)] = 0.0
     threshold: Positive = 1.0
     surrogate: str = "sigmoid4"
     pool: Literal["stride", "max"] = "stride"
@@ -57,7 +68,11 @@ class StudentRecipe(_Section):
 
 
 class TrainRecipe(_Section):
-    """How the student learns: `epochs` in float, then `chip_epochs` in the chip's integers."""
+    """How the student learns: `epochs` in float, then `chip_epochs` in the chip's integers.
+
+    `device`: auto (a GPU where there is one), cpu, cuda, cuda:1. `mixed`: bfloat16 products in the float phase
+    on a GPU. `ema`: decay of a moving average of the weights, which is then what is validated and deployed.
+    """
 
     epochs: Count = 10
     chip_epochs: Count = 5
@@ -68,6 +83,9 @@ class TrainRecipe(_Section):
     weight_decay: NonNegative = 1e-2
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     grad_clip: NonNegative = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixed: bool = False
+    device: str = "auto"
     augment: tuple[str, ...] = ()
     rate_target: Annotated[float, Field(ge=0, le=1)] = 0.0
     rate_weight: NonNegative = 0.0
@@ -123,7 +141,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 
 def make_recipe(table: dict[str, Any], overrides: list[str] | tuple[str, ...] = (), where: str = "recipe") -> Recipe:
-    """A recipe from plain values. A relative chip file is looked for beside the recipe as well."""
+    """A recipe from plain values. Relative files (a chip, networks, weights) are looked for beside it as well."""
     table = json.loads(json.dumps(table, default=str))
     for text in overrides:
         _override(table, text)
@@ -131,10 +149,25 @@ def make_recipe(table: dict[str, Any], overrides: list[str] | tuple[str, ...] = 
         recipe = Recipe.model_validate(table)
     except ValidationError as error:
         raise RecipeError.from_problems([_problem(item, where) for item in error.errors(include_url=False)]) from error
-    beside = Path(where).parent / recipe.chip
-    if recipe.chip.endswith(".toml") and not Path(recipe.chip).is_file() and beside.is_file():
-        recipe = recipe.model_copy(update={"chip": str(beside)})
-    return recipe
+    folder = Path(where).parent
+    teacher, student = recipe.teacher, recipe.student
+    return recipe.model_copy(
+        update={
+            "chip": _beside(recipe.chip, folder),
+            "teacher": teacher.model_copy(
+                update={"net": _beside(teacher.net, folder), "weights": _beside(teacher.weights, folder)}
+            ),
+            "student": student.model_copy(update={"net": _beside(student.net, folder)}),
+        }
+    )
+
+
+def _beside(name: str, folder: Path) -> str:
+    """A file that lies beside the recipe and not here, with its folder; everything else as it is."""
+    file, colon, function = name.rpartition(":") if ".py:" in name else (name, "", "")
+    if not Path(file).suffix or Path(file).is_file() or not (folder / file).is_file():
+        return name
+    return f"{folder / file}{colon}{function}"
 
 
 def _override(table: dict[str, Any], text: str) -> None:

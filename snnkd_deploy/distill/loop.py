@@ -23,7 +23,9 @@ from snnkd_deploy.distill.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
+from snnkd_deploy.distill.parallel import current_group, sum_gradients, sum_values
 from snnkd_deploy.errors import DataError, TrainingError
+from snnkd_deploy.nets.batchnorm import share_statistics
 from snnkd_deploy.progress import say, task
 
 # Mid-epoch checkpoints are this far apart, so that a kill costs at most this much work.
@@ -42,7 +44,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train. `weight_decay` acts on weights only, not on biases and normalisation."""
+    """How to train. `weight_decay` acts on weights only, not on biases and normalisation.
+
+    `ema` > 0 keeps an exponential moving average of the parameters with that decay (less in the first steps);
+    it is what is validated, picked as best and carried into the next phase.
+    """
 
     phases: tuple[Phase, ...]
     batch: int
@@ -51,16 +57,26 @@ class Plan:
     momentum: float = 0.9
     grad_clip: float = 0.0
     seed: int = 0
+    ema: float = 0.0
 
 
 @dataclass(frozen=True)
 class BatchInfo:
-    """Where the training stands: global epoch, batch in the epoch, and the share that is done (0..1)."""
+    """Where the training stands: global epoch, batch in the epoch, and the share that is done (0..1).
+
+    `rank` of `size` processes share a batch.
+    """
 
     epoch: int
     batch: int
     step: int
     progress: float
+    rank: int = 0
+    size: int = 1
+
+    def mine(self, batch: Tensor) -> Tensor:
+        """This process's samples of a global batch, along the first axis."""
+        return batch if self.size == 1 else batch[self.rank :: self.size]
 
 
 class Trainee(ABC):
@@ -68,13 +84,17 @@ class Trainee(ABC):
 
     module: nn.Module
     samples: int
+    device: torch.device = torch.device("cpu")
 
     def enter_phase(self, phase: Phase) -> None:  # noqa: B027  (an optional hook)
         """Prepare for a phase (the student folds and quantises here). Parameters may change identity."""
 
     @abstractmethod
     def loss_terms(self, rows: Tensor, info: BatchInfo) -> dict[str, Tensor]:
-        """Named scalar terms whose sum is minimised, for these rows of the training split."""
+        """Named scalar terms whose sum is minimised, for these rows of the training split.
+
+        `rows` are those of the global batch; the terms are means over `info.mine(rows)`.
+        """
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -102,6 +122,7 @@ class _State:
     best: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
+    averaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +144,20 @@ class Trainer:
         self.state = _State()
         self.optimizer: torch.optim.Optimizer | None = None
         self._last_save = time.monotonic()
+        self.group = current_group()
+        if self.group.size > 1:
+            share_statistics(trainee.module)
+        # Moving averages by parameter name, kept where `plan.ema` asks for them.
+        self.ema: dict[str, Tensor] = {}
+        rest = trainee.samples % plan.batch
+        if min(rest or plan.batch, plan.batch) < self.group.size:
+            raise TrainingError(
+                "a batch has fewer samples than there are processes",
+                where=label,
+                need=f">= {self.group.size}",
+                have=f"{rest or plan.batch} in the last batch",
+                remedy="another batch size, or fewer processes",
+            )
 
     @property
     def _checkpoint(self) -> Path:
@@ -172,6 +207,7 @@ class Trainer:
                 advance(1, f"loss {loss:.3f}")
                 if state.batch < batches and time.monotonic() - self._last_save > CHECKPOINT_SECONDS:
                     self._save()
+        live = self._swap_in_average()
         metrics = trainee.validate()
         terms = {name: total / batches for name, total in state.sums.items()}
         entry = {"phase": phase.name, "epoch": state.epoch, "terms": terms, **metrics}
@@ -189,6 +225,7 @@ class Trainer:
         if last_phase and metrics["accuracy"] > state.best.get("accuracy", -1.0):
             state.best = dict(entry)
             save_tensors(self._best, trainee.module.state_dict(), {"structure": trainee.structure(), "best": entry})
+        self._restore(live)
         self._save()
 
     def _step(self, phase: Phase, rows: Tensor, batches: int) -> float:
@@ -199,10 +236,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         total_epochs = sum(p.epochs for p in plan.phases)
-        info = BatchInfo(state.epoch, state.batch, state.step, (state.epoch + state.batch / batches) / total_epochs)
+        progress = (state.epoch + state.batch / batches) / total_epochs
+        info = BatchInfo(state.epoch, state.batch, state.step, progress, self.group.rank, self.group.size)
         self.trainee.module.train()
         terms = self.trainee.loss_terms(rows, info)
         values = {name: float(term.detach()) for name, term in terms.items()}
+        share = 1.0
+        if self.group.size > 1:
+            # Terms are means over a shard: weighted by its share they add up to the mean over the batch.
+            share = len(info.mine(rows)) / len(rows)
+            values = sum_values({name: value * share for name, value in values.items()}, self.trainee.device)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise TrainingError(
@@ -210,15 +253,49 @@ class Trainer:
                 where=f"{self.label}, epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step})",
                 remedy=f"a smaller learning rate or gradient clipping; the last good state is {self._checkpoint}",
             )
-        loss = sum(terms.values(), start=torch.zeros(()))
+        loss = sum(terms.values(), start=torch.zeros((), device=self.trainee.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss if share == 1.0 else loss * share).backward()
+        if self.group.size > 1:
+            sum_gradients(self._parameters())
         if plan.grad_clip > 0:
             nn.utils.clip_grad_norm_(self._parameters(), plan.grad_clip)
         self.optimizer.step()
+        self._average()
         for name, value in values.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         return sum(values.values())
+
+    # -- moving average -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self.plan.ema <= 0:
+            return
+        self.state.averaged += 1
+        # The first steps count more, or the random start would linger.
+        decay = min(self.plan.ema, self.state.averaged / (self.state.averaged + 9.0))
+        for name, parameter in self.trainee.module.named_parameters():
+            if name in self.ema:
+                self.ema[name].lerp_(parameter.detach(), 1.0 - decay)
+            else:
+                self.ema[name] = parameter.detach().clone()
+
+    @torch.no_grad()
+    def _swap_in_average(self) -> dict[str, Tensor]:
+        """Put the averages in place of the parameters; returns the live ones."""
+        live = {}
+        for name, parameter in self.trainee.module.named_parameters():
+            if name in self.ema:
+                live[name] = parameter.detach().clone()
+                parameter.copy_(self.ema[name])
+        return live
+
+    @torch.no_grad()
+    def _restore(self, live: dict[str, Tensor]) -> None:
+        for name, parameter in self.trainee.module.named_parameters():
+            if name in live:
+                parameter.copy_(live[name])
 
     # -- phases and checkpoints -----------------------------------------------------------------------
 
@@ -227,6 +304,8 @@ class Trainer:
         return [p for module in modules for p in module.parameters() if p.requires_grad]
 
     def _enter(self, index: int) -> None:
+        self._swap_in_average()  # the next phase goes on from what was validated
+        self.ema, self.state.averaged = {}, 0
         self.trainee.enter_phase(self.plan.phases[index])
         self._make_optimizer()
 
@@ -248,6 +327,7 @@ class Trainer:
         for number, module in enumerate(self.trainee.extra_modules()):
             tensors |= {f"extra{number}.{k}": v for k, v in module.state_dict().items()}
         tensors |= optimizer_tensors(self.optimizer)
+        tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.items()}
         meta = {
             "fingerprint": self.fingerprint,
             "structure": self.trainee.structure(),
@@ -273,6 +353,7 @@ class Trainer:
         self.trainee.module.load_state_dict(_under("module.", tensors))
         for number, module in enumerate(self.trainee.extra_modules()):
             module.load_state_dict(_under(f"extra{number}.", tensors))
+        self.ema = {name: tensor.to(self.trainee.device) for name, tensor in _under("ema.", tensors).items()}
         self._make_optimizer()
         assert self.optimizer is not None
         restore_optimizer(self.optimizer, tensors)

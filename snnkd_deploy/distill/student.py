@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from snnkd_deploy.chips.spec import ChipSpec
-from snnkd_deploy.data import Dataset, Split, batch_generator
+from snnkd_deploy.data import Dataset, Split
 from snnkd_deploy.data.augment import Augment
+from snnkd_deploy.distill.feed import Feed, plain_feed
 from snnkd_deploy.distill.loop import BatchInfo, Phase, Trainee
 from snnkd_deploy.distill.losses import DistillBatch, DistillLoss
-from snnkd_deploy.distill.teacher import TeacherView, images
+from snnkd_deploy.distill.teacher import TeacherView, augmented
 from snnkd_deploy.nets.student import Student
 from snnkd_deploy.progress import say
 
@@ -30,17 +31,23 @@ class StudentTrainee(Trainee):
         self,
         student: Student,
         data: Dataset,
+        feed: Feed,
         loss: DistillLoss,
         teacher: TeacherView | None,
         chip: ChipSpec,
         *,
         augment: Augment | None,
         seed: int,
+        device: torch.device | None = None,
+        mixed: bool = False,
         rate_target: float = 0.0,
         rate_weight: float = 0.0,
     ) -> None:
-        self.module: Student = student
-        self.data, self.loss, self.teacher, self.chip = data, loss, teacher, chip
+        self.device = device or torch.device("cpu")
+        self.module: Student = student.to(self.device)
+        self.data, self.feed, self.loss, self.teacher, self.chip = data, feed, loss.to(self.device), teacher, chip
+        # bfloat16 holds no integers beyond 256: the chip phase is never mixed.
+        self.mixed = mixed
         self.augment, self.seed = augment, seed
         self.rate_target, self.rate_weight = rate_target, rate_weight
         self.samples = len(data.train)
@@ -52,6 +59,7 @@ class StudentTrainee(Trainee):
             if self.on_chip_entry is not None:
                 self.on_chip_entry(self.module)
             self.module.to_chip(self.chip)
+            self.module.to(self.device)
 
     def structure(self) -> dict[str, Any]:
         return {"mode": self.module.mode, "shifts": self.module.shifts()}
@@ -59,29 +67,32 @@ class StudentTrainee(Trainee):
     def restore_structure(self, structure: dict[str, Any]) -> None:
         if structure["mode"] == "chip":
             self.module.resume_chip(self.chip, structure["shifts"])
+            self.module.to(self.device)
 
     def extra_modules(self) -> list[nn.Module]:
         return [self.loss]
 
     def loss_terms(self, rows: Tensor, info: BatchInfo) -> dict[str, Tensor]:
         split = self.data.train
-        x = student_input(split, rows, self.module)
-        if self.augment is not None:
-            x = self.augment(x, batch_generator(self.seed, info.epoch, info.batch))
-        out = self.module(x)
+        raw = info.mine(augmented(split, rows, self.feed, self.augment, self.seed, info))
+        rows = info.mine(rows)
+        x = self.feed.student(raw, split.index[rows], info.epoch).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed and self.module.mode == "float"):
+            out = self.module(x)
         logits = features = None
         if self.teacher is not None:
-            logits, features = self.teacher.answer(rows, x)
+            logits, features = self.teacher.answer(rows, raw)
+        classifier = None if self.teacher is None else self.teacher.classifier
         batch = DistillBatch(
-            student_logits=out.logits,
-            labels=split.y[rows],
+            student_logits=out.logits.float(),
+            labels=split.y[rows].to(self.device),
             teacher_logits=logits,
             student_features=out.features,
             teacher_features=features,
-            classifier_weight=None if self.teacher is None else self.teacher.classifier.weight,
-            classifier_bias=None if self.teacher is None else self.teacher.classifier.bias,
+            classifier_weight=None if classifier is None else classifier.weight,
+            classifier_bias=None if classifier is None else classifier.bias,
             progress=info.progress,
-            noise_seed=(self.seed << 32) + info.step,
+            noise_seed=(self.seed << 32) + info.step * info.size + info.rank,
         )
         terms = self.loss(batch)
         if self.rate_weight > 0:
@@ -92,7 +103,7 @@ class StudentTrainee(Trainee):
 
     def validate(self) -> dict[str, float]:
         self.module.check_headroom()
-        found = evaluate_student(self.module, self.data.val)
+        found = evaluate_student(self.module, self.data.val, self.feed, self.device)
         for name, rate in found["rates"].items():
             if rate < _SILENT:
                 say(f"[yellow]warning: {name} is silent (rate {rate:.5f}); lower its threshold or the learning rate")
@@ -102,27 +113,25 @@ class StudentTrainee(Trainee):
         return {"accuracy": found["accuracy"], "rate": found["rate"], **rates}
 
 
-def student_input(split: Split, rows: Tensor, student: Student) -> Tensor:
-    """What the student eats: pixels (B, C, H, W), or event frames (T, B, P, H, W)."""
-    if student.encoding == "current":
-        return images(split, rows)
-    return split.frames(rows, student.steps)
-
-
 @torch.no_grad()
-def evaluate_student(student: Student, split: Split) -> dict[str, Any]:
+def evaluate_student(
+    student: Student, split: Split, feed: Feed | None = None, device: torch.device | None = None
+) -> dict[str, Any]:
     """Accuracy, mean rate, rate of each population, and the predictions (N,), on a split.
 
     In chip mode the prediction is the argmax of the integers that the chip accumulates (lowest class on a tie).
+    Without a `feed` the samples enter as the student's own encoding says.
     """
+    feed = feed or plain_feed(student.encoding, split, student.steps, student.levels)
     student.eval()
     spikes: dict[str, float] = {}
     values: dict[str, int] = {}
     predictions = []
     for start in range(0, len(split), _EVAL_BATCH):
         rows = torch.arange(start, min(start + _EVAL_BATCH, len(split)))
-        out = student(student_input(split, rows, student))
-        predictions.append(np.argmax(out.votes.numpy(), axis=1))
+        x = feed.student(feed.raw(split, rows), split.index[rows])
+        out = student(x if device is None else x.to(device))
+        predictions.append(np.argmax(out.votes.cpu().numpy(), axis=1))
         for name, tensor in out.spikes.items():
             spikes[name] = spikes.get(name, 0.0) + float(tensor.sum(dtype=torch.float64))
             values[name] = values.get(name, 0) + tensor.numel()

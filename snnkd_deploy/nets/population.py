@@ -131,6 +131,8 @@ class Population(nn.Module):
                 part = synapse(flat)
             total = part if total is None else total + part
         assert total is not None
+        if total.dtype in (torch.bfloat16, torch.float16):
+            total = total.float()  # mixed precision is for the products: membranes add up in float32
         return total, bias
 
     def _integer_sum(self, synapse: Synapse, x: Tensor) -> Tensor:
@@ -197,7 +199,7 @@ class Population(nn.Module):
         (synapse,) = self.synapses
         assert isinstance(synapse, Synapse)
         if self.mode == "float":
-            out = synapse(pixels / self.host_levels)
+            out = synapse(pixels / self.host_levels).float()  # float32 also under mixed precision
             return out if self.bias is None else out + self._broadcast(self.bias)
         host_scale = float(self.host_scale)
         weight = synapse.weight_int(host_scale, HOST_WEIGHTS)

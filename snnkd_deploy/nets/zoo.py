@@ -8,6 +8,7 @@ from collections.abc import Callable
 from snnkd_deploy.errors import RecipeError, UsageError
 from snnkd_deploy.nets.builder import Builder, StudentPlan
 from snnkd_deploy.nets.student import Student
+from snnkd_deploy.nets.userfile import is_user_code, user_function
 
 
 def conv_student(plan: StudentPlan) -> Student:
@@ -93,10 +94,34 @@ STUDENTS: dict[str, Callable[[StudentPlan], Student]] = {
 }
 
 
+# Students that exist to be compared with, and the operations (names of the chip files) that they need.
+FLOAT_ONLY: dict[str, tuple[str, ...]] = {"spikformer": ("attention",)}
+
+
 def build_student(plan: StudentPlan) -> Student:
-    """A fresh float student. Raises UsageError for an unknown net, with the nearest name."""
+    """A fresh float student. Raises UsageError for an unknown net, with the nearest name.
+
+    `file.py:function` is a user's own: it is called with the plan, adds populations to a `Builder(plan)` and
+    returns `finish(...)` (examples/own_student.py).
+    """
+    if is_user_code(plan.net):
+        student = user_function(plan.net, "student.net")(plan)
+        if not isinstance(student, Student):
+            raise UsageError(
+                "the function must return what Builder.finish gives",
+                where=f"student.net = '{plan.net}'",
+                need="Student",
+                have=type(student).__name__,
+            )
+        return student
+    if plan.net in FLOAT_ONLY:
+        raise RecipeError(
+            f"'{plan.net}' is for comparison in float: no chip here runs its {', '.join(FLOAT_ONLY[plan.net])}",
+            where="student.net",
+            remedy=f"a student of {', '.join(STUDENTS)}; snnkd_deploy.nets.{plan.net} for your own training loop",
+        )
     if plan.net not in STUDENTS:
-        near = difflib.get_close_matches(plan.net, STUDENTS, n=1)
+        near = difflib.get_close_matches(plan.net, [*STUDENTS, *FLOAT_ONLY], n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(
             f"unknown student '{plan.net}'", where="student.net", remedy=f"{hint}known: {', '.join(STUDENTS)}"
