@@ -13,14 +13,13 @@ import h5py
 import numpy as np
 
 from snnkd_deploy.errors import Problem
+from snnkd_deploy.graph.hdf5_tree import Tree
 
 WITH_WEIGHTS = ("dense", "dense_rec", "conv")
 KINDS = ("input", "flatten", "average", *WITH_WEIGHTS)
 NOT_IN_NETX = ("pool", "convT", "unpool", "concat", "dense_comp")
 NEVER_FIRES = 131072  # << 6 is one above the largest v
 MAX_DELAY = 62
-# No filter of HDF5 packs better than deflate's 1032:1, so a file that declares more is damaged.
-_LARGEST_RATIO = 1032
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,8 @@ class NetLayer:
 class _Reader:
     """Reads one layer group and collects everything that is wrong with it."""
 
-    def __init__(self, group: h5py.Group, where: str, largest: int) -> None:
-        self.group, self.where, self.largest = group, where, largest
+    def __init__(self, group: Tree, where: str) -> None:
+        self.group, self.where = group, where
         self.problems: list[Problem] = []
         self.notes: list[str] = []
 
@@ -72,25 +71,20 @@ class _Reader:
         self.problems.append(Problem(what, f"{self.where}/{key}" if key else self.where, **more))
 
     def value(self, key: str) -> Any:
-        """A data set's content, or None where it is missing or cannot be read."""
-        item = self.group.get(key)
-        if item is None:
-            return None
-        if not isinstance(item, h5py.Dataset):
+        """What stands at `key` (a path), or None."""
+        at: Any = self.group
+        for part in key.split("/"):
+            at = at.get(part) if isinstance(at, dict) else None
+        if isinstance(at, dict):
             self.problem("is a group where a value is expected", key)
             return None
-        if item.dtype.kind not in "iufbSO" or item.nbytes > self.largest * _LARGEST_RATIO:
-            self.problem(f"cannot hold {item.shape} values of type {item.dtype}", key)
-            return None
-        return item[()]
+        return at
 
     def text(self, key: str) -> str:
         value = self.value(key)
         if isinstance(value, np.ndarray):
-            value = value.ravel()[0] if value.size else b""
-        if isinstance(value, bytes):
-            return value.decode("ascii", "replace")
-        return value if isinstance(value, str) else ""
+            value = value.ravel()[0] if value.size else ""
+        return str(value) if isinstance(value, str) else ""
 
     def integers(self, key: str, *, needed: bool = False) -> np.ndarray | None:
         """Numbers cast toward zero, as netx casts them; a note says so where that changes one."""
@@ -138,7 +132,7 @@ class _Reader:
         item = self.group.get("neuron")
         if item is None:
             return None
-        if not isinstance(item, h5py.Group):
+        if not isinstance(item, dict):
             self.problem("is not a group", "neuron")
             return None
         kind = self.text("neuron/type")
@@ -147,7 +141,7 @@ class _Reader:
             self.problem(f"neuron type '{kind}' is not understood", "neuron/type", remedy=remedy)
             return None
         for key, harmless in (("neuron/refDelay", 1), ("neuron/wgtExp", 0), ("neuron/weight_exp", 0)):
-            if key in self.group and self.number(key, -(2**20), 2**20, harmless) != harmless:
+            if self.value(key) is not None and self.number(key, -(2**20), 2**20, harmless) != harmless:
                 self.notes.append(f"{key} is ignored, as netx does")
         return NetNeuron(
             iDecay=self.number("neuron/iDecay", 0, 4096),
@@ -158,11 +152,11 @@ class _Reader:
         )
 
 
-def read_layer(group: Any, index: int, where: str, file_bytes: int) -> tuple[NetLayer | None, list[Problem]]:
-    """One layer, and everything that is wrong with it. `file_bytes` bounds what it may declare."""
-    if not isinstance(group, h5py.Group):
+def read_layer(group: Any, index: int, where: str) -> tuple[NetLayer | None, list[Problem]]:
+    """One layer, and everything that is wrong with it."""
+    if not isinstance(group, dict):
         return None, [Problem("is not a group", where)]
-    read = _Reader(group, where, file_bytes)
+    read = _Reader(group, where)
     kind = read.text("type")
     if kind not in KINDS:
         known = f"netx knows {', '.join(KINDS)}"

@@ -104,12 +104,11 @@ class StoredModel:
 
 def read_profile(group: Any, where: str) -> StoredModel:
     """Our group of an open file. Raises GraphError where it is damaged or of a later release."""
-    if not isinstance(group, h5py.Group) or not isinstance(group.get("model"), h5py.Dataset):
+    if not isinstance(group, dict) or not isinstance(group.get("model"), str):
         raise GraphError("our part of the file is damaged: no text", where=f"{where} [/{GROUP}]")
-    raw = group["model"][()]
     try:
-        text = json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else str(raw))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        text = json.loads(group["model"])
+    except json.JSONDecodeError as error:
         raise GraphError(f"our part of the file is not valid JSON: {error}", where=f"{where} [/{GROUP}]") from error
     if not isinstance(text, dict) or text.get("format") != FORMAT:
         raise GraphError(
@@ -119,8 +118,8 @@ def read_profile(group: Any, where: str) -> StoredModel:
             have=f"format {text.get('format') if isinstance(text, dict) else '?'}",
             remedy="upgrade snnkd_deploy",
         )
-    count = len(group["array"]) if "array" in group else 0
-    return StoredModel(text, [np.asarray(group[f"array/{i}"][()]) for i in range(count)])
+    arrays = group.get("array", {})
+    return StoredModel(text, [np.asarray(arrays.get(str(i))) for i in range(len(arrays))])
 
 
 def _encode(value: Any, arrays: list[np.ndarray], layer: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 
-from snnkd_deploy.errors import GraphError, Problem, SnnkdError
+from snnkd_deploy.errors import GraphError
+from snnkd_deploy.graph.hdf5_tree import Tree, read_hdf5, seal
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.net_layers import NetLayer, read_layer, write_layer
 from snnkd_deploy.graph.net_profile import GROUP, read_profile, write_profile
@@ -38,6 +41,7 @@ def write_net(model: Model, path: str | Path) -> None:
             if model.profile.steps is not None:
                 file.create_dataset("simulation/tSample", data=model.profile.steps)
             write_profile(file.create_group(GROUP), model)
+        seal(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -50,25 +54,17 @@ def read_net(path: str | Path) -> Model:
     input is the image of bias mantissas. Notes on what netx changes or ignores are in the provenance.
     """
     path = Path(path)
-    if not path.is_file():
-        raise GraphError("no such file", where=str(path))
-    try:
-        with h5py.File(path, "r") as file:
-            layers = _layers(file, path)
-            dt_s, steps = _timing(file)
-            profile = read_profile(file[GROUP], str(path)) if GROUP in file else None
-    except SnnkdError:
-        raise
-    except Exception as error:  # a damaged HDF5 file raises whatever its readers run into
-        raise GraphError(f"not a readable .net file: {type(error).__name__}: {error}", where=str(path)) from error
-    if profile is None:
-        return model_of_layers(layers, str(path), dt_s=dt_s, steps=steps)
-    return profile.restore(layers, path)
+    tree = read_hdf5(path)
+    layers = _layers(tree, path)
+    if GROUP in tree:
+        return read_profile(tree[GROUP], str(path)).restore(layers, path)
+    dt_s, steps = _timing(tree.get("simulation"))
+    return model_of_layers(layers, str(path), dt_s=dt_s, steps=steps)
 
 
-def _layers(file: h5py.File, path: Path) -> list[NetLayer]:
-    group = file.get("layer")
-    if not isinstance(group, h5py.Group) or len(group) == 0:
+def _layers(tree: Tree, path: Path) -> list[NetLayer]:
+    group = tree.get("layer")
+    if not isinstance(group, dict) or not group:
         raise GraphError("an HDF5 file, but not a netx network (no 'layer' group)", where=str(path))
     names = [str(i) for i in range(len(group))]
     missing = [name for name in names if name not in group]
@@ -76,7 +72,7 @@ def _layers(file: h5py.File, path: Path) -> list[NetLayer]:
         raise GraphError("layers are not numbered 0, 1, ...", where=str(path), need=f"layer/{missing[0]}")
     layers, problems = [], []
     for index, name in enumerate(names):
-        layer, found = read_layer(group.get(name), index, f"{path} [/layer/{name}]", path.stat().st_size)
+        layer, found = read_layer(group[name], index, f"{path} [/layer/{name}]")
         problems += found
         if layer is not None:
             layers.append(layer)
@@ -85,18 +81,14 @@ def _layers(file: h5py.File, path: Path) -> list[NetLayer]:
     return layers
 
 
-def _timing(file: h5py.File) -> tuple[float, int | None]:
+def _timing(group: Any) -> tuple[float, int | None]:
     """(dt in seconds, steps of a sample): both only describe the training, and are optional."""
 
     def number(key: str) -> float | None:
-        item = file.get(key)
-        if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.kind not in "iuf":
-            return None
-        value = float(item[()].ravel()[0]) if item.shape else float(item[()])
+        array = np.asarray(group.get(key, ())) if isinstance(group, dict) else np.zeros(0)
+        usable = array.size == 1 and array.dtype.kind in "iuf"
+        value = float(array.ravel()[0]) if usable else 0.0
         return value if 0 < value < 1e9 else None
 
-    ts, samples = number("simulation/Ts"), number("simulation/tSample")
+    ts, samples = number("Ts"), number("tSample")
     return (ts * 1e-3 if ts else DT_S), (int(samples) if samples and samples >= 1 else None)
-
-
-__all__ = ["Problem", "read_net", "write_net"]

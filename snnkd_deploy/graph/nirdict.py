@@ -1,4 +1,4 @@
-"""HDF5 -> NIR nodes, with a name to every complaint.
+"""The tree of a `.nir` file -> NIR nodes, with a name to every complaint.
 
 `nir.read` stops at the first fault with an empty assertion or a bare TypeError. Here the raw tree is held to
 NIR's own dataclasses first, and all faults come at once.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import h5py
 import nir
 import numpy as np
 from nir.ir import dict2NIRNode
@@ -27,25 +26,6 @@ KNOWN = {
 # Files of older NIR releases lack these; NIR itself reads them so.
 _OPTIONAL = {"metadata", "v_reset", "w_in", "input_shape", "input_type", "start_dim", "end_dim"}
 _SHAPES = {nir.Input: "shape", nir.Output: "shape"}
-# No filter of HDF5 packs better than deflate's 1032:1, so a file that declares more is damaged.
-_LARGEST_RATIO = 1032
-_DEEPEST = 16
-
-
-def read_tree(group: h5py.Group, file_bytes: int, depth: int = 0) -> dict[str, Any]:
-    """The group as nested dicts of arrays, numbers and text. Raises GraphError for what no NIR file holds."""
-    if depth > _DEEPEST:
-        raise GraphError("groups are nested too deeply", where=str(group.name))
-    tree: dict[str, Any] = {}
-    for key, item in group.items():
-        if isinstance(item, h5py.Group):
-            tree[key] = read_tree(item, file_bytes, depth + 1)
-        elif isinstance(item, h5py.Dataset):
-            if item.dtype.kind not in "iufbSO" or item.nbytes > file_bytes * _LARGEST_RATIO:
-                raise GraphError(f"cannot hold {item.shape} values of type {item.dtype}", where=str(item.name))
-            value = item[()]
-            tree[key] = value.decode("utf-8") if isinstance(value, bytes) else value
-    return tree
 
 
 def graph_of_tree(tree: dict[str, Any], where: str) -> nir.NIRGraph:
@@ -89,19 +69,10 @@ def _edges(raw: Any, prefix: str, problems: list[Problem]) -> list[tuple[str, st
     if array.ndim != 2 or array.shape[1] != 2:
         problems.append(Problem("edges must be pairs of node names", prefix.rstrip("."), have=f"shape {array.shape}"))
         return []
-    try:
-        return [(_text(a), _text(b)) for a, b in array]
-    except (UnicodeDecodeError, TypeError) as error:
-        problems.append(Problem(f"an edge's node name is not text: {error}", prefix.rstrip(".")))
+    if not all(isinstance(end, str) for end in array.ravel()):
+        problems.append(Problem("an edge's node name is not text", prefix.rstrip(".")))
         return []
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, str):
-        return value
-    raise TypeError(f"{type(value).__name__}")
+    return [(str(a), str(b)) for a, b in array]
 
 
 def _node(entry: Any, name: str, problems: list[Problem]) -> nir.NIRNode | None:

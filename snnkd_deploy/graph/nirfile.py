@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import nir
 import numpy as np
 from pydantic import ValidationError
 
 from snnkd_deploy.errors import GraphError, Problem, SnnkdError
 from snnkd_deploy.graph.check import check_model
+from snnkd_deploy.graph.hdf5_tree import read_hdf5, seal
 from snnkd_deploy.graph.model import Model
-from snnkd_deploy.graph.nirdict import graph_of_tree, read_tree
+from snnkd_deploy.graph.nirdict import graph_of_tree
 from snnkd_deploy.graph.normalise import normalise
 from snnkd_deploy.graph.profile import PROFILE_KEY, PROFILE_VERSION, Encoding, Profile
 from snnkd_deploy.graph.topology import NEURONS
@@ -43,6 +43,7 @@ def write_nir(model: Model, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     nir.write(temporary, graph)
+    seal(temporary)
     os.replace(temporary, path)
 
 
@@ -80,33 +81,22 @@ def read_nir(path: str | Path, *, dt_s: float | None = None, reset: str | None =
 
 
 def _read_graph(path: Path) -> nir.NIRGraph:
-    if not path.is_file():
-        raise GraphError("no such file", where=str(path))
+    tree = read_hdf5(path)
+    if not isinstance(tree.get("node"), dict):
+        raise GraphError("an HDF5 file, but not a NIR graph (no 'node' group)", where=str(path))
+    _check_version(tree, path)
     try:
-        with h5py.File(path, "r") as file:
-            group = file.get("node")
-            if not isinstance(group, h5py.Group):
-                raise GraphError("an HDF5 file, but not a NIR graph (no 'node' group)", where=str(path))
-            _check_version(file, path)
-            tree = read_tree(group, path.stat().st_size)
-    except SnnkdError:
-        raise
-    except Exception as error:  # a damaged HDF5 file raises whatever its readers run into
-        raise GraphError(f"not a readable HDF5 file: {type(error).__name__}: {error}", where=str(path)) from error
-    try:
-        return normalise(graph_of_tree(tree, str(path)))
+        return normalise(graph_of_tree(tree["node"], str(path)))
     except SnnkdError as error:
         problems = [p if str(path) in p.where else replace(p, where=f"{path} [{p.where}]") for p in error.problems]
         raise GraphError.from_problems(problems) from error
 
 
-def _check_version(file: h5py.File, path: Path) -> None:
+def _check_version(tree: dict[str, Any], path: Path) -> None:
     """NIR writes its release and never looks at it; another major release may mean other things."""
-    item = file.get("version")
-    if item is None:
+    if "version" not in tree:
         return
-    version = item[()] if isinstance(item, h5py.Dataset) else b""
-    text = version.decode("utf-8", "replace") if isinstance(version, bytes) else str(version)
+    text = str(tree["version"])
     if text.split(".")[0] not in ("0", "1"):
         raise GraphError(
             "written by a NIR release that we do not know",
