@@ -18,7 +18,7 @@ from snnkd_deploy.errors import GraphError
 from snnkd_deploy.evaluate.wiring import POOLS
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import SynapseParams
-from snnkd_deploy.graph.topology import pair
+from snnkd_deploy.graph.topology import conv_padding, pair
 
 
 def fan_out(
@@ -32,14 +32,28 @@ def fan_out(
     """
     entered = source or model.sources[(*chain, synapse)[0]][0]
     shape = model.shapes[entered]
-    node = model.nodes[synapse]
-    layer = linear_map(node, _unit_weight(model, synapse, nonzero))
     x = torch.zeros((1, *shape), requires_grad=True)
     # The adjoint of the layer applied to ones: torch computes it as a transposed convolution.
     # Fan-outs stay far below 2^24, so float32 holds them exactly.
     with torch.enable_grad():
-        (taps,) = torch.autograd.grad(layer(pass_chain(model, chain, x)).sum(), x)
+        (taps,) = torch.autograd.grad(_sum_of_outputs(model, synapse, nonzero, pass_chain(model, chain, x)), x)
     return taps[0].round().to(torch.int64)
+
+
+def _sum_of_outputs(model: Model, synapse: str, nonzero: bool, x: Tensor) -> Tensor:
+    """Sum of everything the layer would put out with unit weights: output channels are summed beforehand."""
+    node = model.nodes[synapse]
+    weight = _unit_weight(model, synapse, nonzero)
+    if isinstance(node, nir.Affine | nir.Linear):
+        return (x * weight.sum(0)).sum()
+    if isinstance(node, nir.Conv1d | nir.Conv2d):
+        groups = int(np.asarray(node.groups))
+        kernels = weight.unflatten(0, (groups, -1)).sum(1).flatten(0, 1).unsqueeze(1)
+        stride, padding, dilation = pair(node.stride), conv_padding(node), pair(node.dilation)
+        if weight.ndim == 4:
+            return F.conv2d(x, kernels, None, stride, padding, dilation, x.shape[1]).sum()
+        return F.conv1d(x, kernels, None, stride[0], padding[0], dilation[0], x.shape[1]).sum()
+    return linear_map(node, weight)(x).sum()
 
 
 def pass_chain(model: Model, chain: tuple[str, ...], x: Tensor, channels: int | None = None) -> Tensor:

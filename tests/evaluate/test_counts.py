@@ -68,7 +68,7 @@ def networks(draw, make, flat_only=False):
     return net.build(), seed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_invariants(make, data):
     model, seed = data.draw(networks(make))
@@ -85,7 +85,7 @@ def test_invariants(make, data):
     assert last.sop_event == pytest.approx(last.spikes_in * last.neurons)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_counts_add_over_samples_and_time(make, data):
     model, seed = data.draw(networks(make))
@@ -111,7 +111,7 @@ def test_counts_add_over_samples_and_time(make, data):
             assert early.exact[name][key] + late.exact[name][key] == row[key]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_against_a_dense_matrix(make, data):
     """Fan-out, SOPs and active updates from the explicit connection matrix."""

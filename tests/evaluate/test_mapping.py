@@ -43,7 +43,7 @@ def networks(draw, make):
     return net.build()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), chip=st.sampled_from(["loihi1", "loihi2"]), share=st.booleans())
 def test_every_neuron_once_and_no_core_over_a_limit(make, data, chip, share):
     model = data.draw(networks(make))
@@ -113,7 +113,7 @@ def test_axon_packing():
     assert list_words(128) == 18
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_sources_of_a_block_are_those_of_the_connection_matrix(make, data):
     import torch

@@ -112,16 +112,19 @@ def _cut(
     model: Model, wires: Wiring, layer: str, rules: Constraints, more_than: int = 0
 ) -> tuple[list[Tile], list[Problem]]:
     """Tiles of the first cut (into more than `more_than`) that fits, else the finest one and what is over."""
-    best: list[Tile] = []
-    for cut in rules.cuts(model, wires, layer):
-        if len(cut) <= more_than:
+    finest = [whole(model.shapes[layer])]
+    for boxes in rules.cuts(model, wires, layer):
+        if len(boxes) <= more_than:
             continue
-        tiles = [Tile(layer, box, rules.need(model, wires, layer, box)) for box in cut]
-        if all(_fits(t, rules) for t in tiles):
+        tiles = []
+        for box in boxes:
+            tiles.append(Tile(layer, box, rules.need(model, wires, layer, box)))
+            if not _fits(tiles[-1], rules):
+                break
+        else:
             return tiles, []
-        best = tiles
-    if not best:
-        best = [Tile(layer, whole(model.shapes[layer]), rules.need(model, wires, layer, whole(model.shapes[layer])))]
+        finest = boxes
+    best = [Tile(layer, box, rules.need(model, wires, layer, box)) for box in finest]
     return best, _violations(layer, best, rules)
 
 
