@@ -130,18 +130,6 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--input", type=Path, metavar="X.npz")
     _foreign(p)
 
-    p = verb(
-        "lower",
-        lower,
-        "A foreign NIR graph onto a chip's grid.",
-        "snnkd lower foreign.nir --chip loihi2 --dt 1e-4 --reset zero -o model.nir",
-    )
-    p.add_argument("model", type=Path, metavar="IN.nir")
-    p.add_argument("--chip", required=True)
-    p.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.nir")
-    p.add_argument("--calibrate", type=Path, metavar="X.npz", help="inputs to measure the deviation on")
-    _foreign(p)
-
     p = verb("convert", convert, "Between .nir, .net and .onnx, by suffix.", "snnkd convert model.nir model.net")
     p.add_argument("source", type=Path, metavar="IN")
     p.add_argument("target", type=Path, metavar="OUT")
@@ -285,19 +273,6 @@ def compare(args: argparse.Namespace) -> Result:
             _show(f"  {note}")
     found = {name: report.to_dict() for name, report in reports.items()}
     return {"identical": all(r.identical for r in reports.values()), "comparisons": found}
-
-
-def lower(args: argparse.Namespace) -> Result:
-    from snnkd_deploy import api
-    from snnkd_deploy.graph.load import save_model
-    from snnkd_deploy.lower import lower_file
-
-    model, report = lower_file(
-        args.model, api.load_chip(args.chip), dt_s=args.dt, reset=args.reset, calibrate=args.calibrate
-    )
-    save_model(model, args.output)
-    _show(report.render())
-    return {"output": str(args.output), "model": api.describe(model), "lowering": report.to_dict()}
 
 
 def convert(args: argparse.Namespace) -> Result:
