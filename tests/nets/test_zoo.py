@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from active import active_student
 
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.trace import Record
-from snnkd_deploy.chips import load_chip
 from snnkd_deploy.errors import RecipeError, UsageError
 from snnkd_deploy.lower import lower_student
 from snnkd_deploy.nets.builder import StudentPlan
@@ -19,25 +19,8 @@ def plan(net, **kwargs):
     return StudentPlan(net=net, **(defaults | kwargs))
 
 
-def active_student(net, **kwargs):
-    """A chip-mode student whose every layer fires: running statistics first see real data."""
-    torch.manual_seed(0)
-    student = build_student(plan(net, **kwargs))
-    x = torch.randint(0, 256, (24, *student.input_shape))
-    if student.encoding == "events":
-        x = (torch.rand(student.steps, 24, *student.input_shape) < 0.3).float()
-    elif student.encoding == "graded":
-        x = torch.randint(0, student.levels + 1, (student.steps, 24, *student.input_shape))
-    for module in student.modules():
-        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # the running statistics are those of the last batch
-            module.bias.data.fill_(0.3)  # an untrained deep student would otherwise fall silent
-    student.train()
-    with torch.no_grad():
-        student(x)
-    student.eval()
-    student.to_chip(load_chip("loihi2"))
-    return student, x
+def active(net, **kwargs):
+    return active_student(plan(net, **kwargs))
 
 
 CASES = [
@@ -54,7 +37,7 @@ CASES += [("conv", "current", 0.25), ("conv", "events", 0.5), ("rnn", "graded", 
 @pytest.mark.parametrize(("net", "encoding", "current_leak"), CASES)
 def test_lowered_student_equals_its_forward_pass(net, encoding, current_leak):
     levels = 1 if encoding == "events" else 255
-    student, x = active_student(net, encoding=encoding, levels=levels, current_leak=current_leak)
+    student, x = active(net, encoding=encoding, levels=levels, current_leak=current_leak)
     student.check_headroom()
     with torch.no_grad():
         out = student(x)
@@ -126,7 +109,7 @@ def test_folding_keeps_the_float_function():
     ],
 )
 def test_chip_students_get_gradients_everywhere(net, options):
-    student, x = active_student(net, **options)
+    student, x = active(net, **options)
     student.train()
     student(x).logits.square().sum().backward()
     for name, parameter in student.named_parameters():
