@@ -22,7 +22,8 @@ class Problem:
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.need or self.have:
-            text += f" (need {self.need or '?'}, have {self.have or '?'})"
+            given = (("need", self.need), ("have", self.have))
+            text += f" ({', '.join(f'{name} {value}' for name, value in given if value)})"
         return text
 
 

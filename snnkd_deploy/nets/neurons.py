@@ -62,8 +62,40 @@ def lif_over_time(
 # -- the two passes on (T, N) ----------------------------------------------------------------------------
 
 
-def _fires(v: Tensor, lif: Lif, threshold: float) -> Tensor:
-    return v >= threshold if lif.fires == ">=" else v > threshold
+@dataclass(frozen=True)
+class Numbers:
+    """What differs from population to population, as tensors: compiled kernels are then shared by all of them.
+
+    level: threshold of the membrane as it is stored. unit: real units of one stored unit. threshold: in real
+    units. per_drive: real units of one unit of drive.
+    """
+
+    level: Tensor
+    unit: Tensor
+    threshold: Tensor
+    per_drive: Tensor
+
+    @classmethod
+    def of(cls, like: Tensor, lif: Lif, chip: ChipNeuron | None) -> Numbers:
+        if chip is None:
+            values = (lif.threshold, 1.0, lif.threshold, 1.0)
+        else:
+            # In integers: v = real * scale * 64, drive = real * scale. The real threshold is the integer one.
+            level = float(chip.params.vth << INPUT_SHIFT)
+            unit = 1.0 / (chip.scale * (1 << INPUT_SHIFT))
+            values = (level, unit, chip.params.vth / chip.scale, 1.0 / chip.scale)
+        return cls(*(torch.tensor(value, dtype=like.dtype, device=like.device) for value in values))
+
+
+def shared(chip: ChipNeuron | None) -> ChipNeuron | None:
+    """The part of a chip neuron that kernels are compiled for: decays and register handling, no numbers."""
+    return None if chip is None else ChipNeuron(replace(chip.params, vth=0), 1.0)
+
+
+def _fires(v: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers) -> Tensor:
+    if chip is None and lif.fires == ">=":
+        return v >= numbers.level
+    return v > numbers.level
 
 
 def with_bias(chip: ChipNeuron | None, bias: Tensor | None) -> ChipNeuron | None:
@@ -74,7 +106,7 @@ def with_bias(chip: ChipNeuron | None, bias: Tensor | None) -> ChipNeuron | None
 
 
 def step(
-    u: Tensor, v: Tensor, drive: Tensor, bias: Tensor | None, lif: Lif, chip: ChipNeuron | None
+    u: Tensor, v: Tensor, drive: Tensor, bias: Tensor | None, lif: Lif, chip: ChipNeuron | None, numbers: Numbers
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One timestep: u, v before reset, and where it fires. With `chip` the bias is already in its parameters."""
     if chip is None:
@@ -82,26 +114,24 @@ def step(
         v = lif.leak_v * v + u
         if bias is not None:
             v = v + bias
-        return u, v, _fires(v, lif, lif.threshold)
-    u = next_current(u, drive, chip.params)
-    v = next_membrane(v, u, chip.params)
-    return u, v, v > float(chip.params.vth << INPUT_SHIFT)
-
-
-def step_gradient(grad_s: Tensor, grad_v: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None) -> Tensor:
-    """dL/dv- of one step from dL/ds and the dL/dv that the next step sends back, v- as the forward pass left it."""
-    # In integers: v = real * scale * 64. The threshold in real units is the integer one.
-    if chip is None:
-        v, threshold, fired = membrane, lif.threshold, _fires(membrane, lif, lif.threshold)
     else:
-        v = membrane * (1.0 / (chip.scale * (1 << INPUT_SHIFT)))
-        threshold, fired = chip.params.vth / chip.scale, membrane > float(chip.params.vth << INPUT_SHIFT)
+        u = next_current(u, drive, chip.params)
+        v = next_membrane(v, u, chip.params)
+    return u, v, _fires(v, lif, chip, numbers)
+
+
+def step_gradient(
+    grad_s: Tensor, grad_v: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers
+) -> Tensor:
+    """dL/dv- of one step from dL/ds and the dL/dv that the next step sends back, v- as the forward pass left it."""
+    v = membrane if chip is None else membrane * numbers.unit
+    threshold, fired = numbers.threshold, _fires(membrane, lif, chip, numbers)
     # dL/dv- = dL/ds ds/dv + dL/dv ((1 - s) - v- ds/dv)
     return (grad_s - grad_v * v) * lif.surrogate(v - threshold) + torch.where(fired, torch.zeros_like(v), grad_v)
 
 
 def forward_pass(
-    x: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int, bias: Tensor | None = None
+    x: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers, steps: int, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Membrane before reset and spikes, both (T, N), from x (T or 1, N). `bias` (N,): see `step`."""
     v = torch.zeros_like(x[0])
@@ -109,24 +139,26 @@ def forward_pass(
     membrane, spikes = [], []
     for t in range(steps):
         drive = x[t if x.shape[0] > 1 else 0]
-        u, v, fired = step(u, v, drive, bias, lif, chip)
+        u, v, fired = step(u, v, drive, bias, lif, chip, numbers)
         membrane.append(v)
         spikes.append(fired.to(x.dtype))
         v = torch.where(fired, torch.zeros_like(v), v)
     return torch.stack(membrane), torch.stack(spikes)
 
 
-def backward_pass(grad_spikes: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, constant: bool) -> Tensor:
+def backward_pass(
+    grad_spikes: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers, constant: bool
+) -> Tensor:
     """Gradient with respect to x, (T, N), or (1, N) summed over time for a constant drive."""
     steps = membrane.shape[0]
     grad_x: list[Tensor] = [grad_spikes] * steps
     grad_v = torch.zeros_like(membrane[0])
     grad_u = torch.zeros_like(membrane[0])
     for t in range(steps - 1, -1, -1):
-        grad = step_gradient(grad_spikes[t], grad_v, membrane[t], lif, chip)
+        grad = step_gradient(grad_spikes[t], grad_v, membrane[t], lif, chip, numbers)
         grad_v = lif.leak_v * grad
         grad_u = grad if lif.leak_u == 0 else grad + lif.leak_u * grad_u
-        grad_x[t] = grad_u if chip is None else grad_u * (1.0 / chip.scale)
+        grad_x[t] = grad_u if chip is None else grad_u * numbers.per_drive
     if constant:
         total = grad_x[0]
         for t in range(1, steps):
@@ -149,12 +181,16 @@ def compile_neurons(enable: bool) -> str:
     _forward, _backward = forward_pass, backward_pass
     if not enable:
         return ""
+    # One kernel for each form that occurs: float or chip, constant or not, with bias or not, and each T.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     fused_forward = torch.compile(forward_pass, dynamic=True)
     fused_backward = torch.compile(backward_pass, dynamic=True)
     lif = Lif(0.5, 1.0, lambda x: 1.0 / (1.0 + x * x))
     try:
-        membrane, spikes = fused_forward(torch.randn(2, 64), lif, None, 2)
-        fused_backward(spikes, membrane, lif, None, False)
+        x = torch.randn(2, 64)
+        numbers = Numbers.of(x, lif, None)
+        membrane, spikes = fused_forward(x, lif, None, numbers, 2, None)
+        fused_backward(spikes, membrane, lif, None, numbers, False)
     except Exception as error:  # no C++ compiler, an unsupported platform: torch raises many kinds
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     _forward, _backward = fused_forward, fused_backward
@@ -169,7 +205,8 @@ class _LifOverTime(torch.autograd.Function):
         if not _dense_rows(x):
             x = x.contiguous()
         rows = None if bias is None else _rows(_like_row(bias, x))[0]
-        membrane, spikes = _forward(_rows(x), lif, with_bias(chip, rows), steps, rows)
+        numbers = Numbers.of(x, lif, chip)
+        membrane, spikes = _forward(_rows(x), lif, with_bias(shared(chip), rows), numbers, steps, rows)
         ctx.save_for_backward(membrane)
         ctx.lif, ctx.chip, ctx.constant = lif, chip, x.shape[0] == 1 and steps > 1
         assert bias is None or not ctx.constant, "a constant drive carries its bias"
@@ -185,7 +222,8 @@ class _LifOverTime(torch.autograd.Function):
             # The membrane lies in memory as x did (channels last, perhaps): bring the gradient into that order.
             ordered = torch.empty_strided((steps, *shape[1:]), (grad[0].numel(), *stride[1:]), dtype=grad.dtype)
             grad = ordered.to(grad.device).copy_(grad)
-        grad_x = _backward(_rows(grad), membrane, ctx.lif, ctx.chip, ctx.constant)
+        numbers = Numbers.of(membrane, ctx.lif, ctx.chip)
+        grad_x = _backward(_rows(grad), membrane, ctx.lif, shared(ctx.chip), numbers, ctx.constant)
         rows = grad_x.shape[0]
         grad_x = grad_x.as_strided((rows, *shape[1:]), (grad_x.shape[1], *stride[1:]))
         grad_bias = None if bias_shape is None else bias_gradient(grad_x, ctx.lif.leak_u, bias_shape)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from snnkd_deploy.nets.neurons import ChipNeuron, Lif, bias_gradient, step, step_gradient, with_bias
+from snnkd_deploy.nets.neurons import ChipNeuron, Lif, Numbers, bias_gradient, step, step_gradient, with_bias
 
 
 def recurrent_lif(
@@ -29,11 +29,11 @@ def recurrent_lif(
 class _RecurrentLif(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, lif: Lif, chip: ChipNeuron | None) -> Tensor:
-        biased = with_bias(chip, bias)
+        biased, numbers = with_bias(chip, bias), Numbers.of(x, lif, chip)
         u = v = s = torch.zeros_like(x[0])
         membrane, spikes = [], []
         for drive in x:
-            u, v, fired = step(u, v, drive + F.linear(s, weight), bias, lif, biased)
+            u, v, fired = step(u, v, drive + F.linear(s, weight), bias, lif, biased, numbers)
             s = fired.to(x.dtype)
             membrane.append(v)
             spikes.append(s)
@@ -51,14 +51,15 @@ class _RecurrentLif(torch.autograd.Function):
         grad_v = torch.zeros_like(membrane[0])
         grad_u = torch.zeros_like(membrane[0])
         grad_weight = torch.zeros_like(weight)
+        numbers = Numbers.of(membrane, lif, chip)
         for t in range(len(spikes) - 1, -1, -1):
             grad_s = grads[0][t]
             if t + 1 < len(spikes):  # s[t] is heard one step later
                 grad_s = grad_s + grad_x[t + 1] @ weight
-            grad = step_gradient(grad_s, grad_v, membrane[t], lif, chip)
+            grad = step_gradient(grad_s, grad_v, membrane[t], lif, chip, numbers)
             grad_v = lif.leak_v * grad
             grad_u = grad if lif.leak_u == 0 else grad + lif.leak_u * grad_u
-            grad_x[t] = grad_u if chip is None else grad_u * (1.0 / chip.scale)
+            grad_x[t] = grad_u if chip is None else grad_u * numbers.per_drive
             if t > 0:
                 grad_weight += grad_x[t].T @ spikes[t - 1]
         grad_bias = None if ctx.bias_shape is None else bias_gradient(grad_x, lif.leak_u, ctx.bias_shape)
