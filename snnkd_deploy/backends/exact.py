@@ -48,9 +48,7 @@ class ExactBackend:
         problems = []
         for name, node in model.nodes.items():
             if isinstance(node, nir.AvgPool2d):
-                problems.append(
-                    Problem("average pooling is not integer", name, remedy="lower the model: it folds")
-                )
+                problems.append(Problem("average pooling is not integer", name, remedy="lower the model: it folds"))
             elif isinstance(node, (*NEURONS, *WEIGHTS)) and name not in model.profile.nodes:
                 problems.append(Problem("no integer parameters", name, remedy="lower the model again"))
         return problems
@@ -69,9 +67,7 @@ class ExactBackend:
         ]
         return concatenate(parts)
 
-    def _run_chunk(
-        self, model: Model, operators: dict[str, Operator], inputs: Inputs, record: Record
-    ) -> Trace:
+    def _run_chunk(self, model: Model, operators: dict[str, Operator], inputs: Inputs, record: Record) -> Trace:
         x = inputs.x.to(self.device, torch.float32 if inputs.x.dtype != torch.float64 else torch.float64)
         outputs = run_graph(model, operators, x, inputs.steps, record.states)
         trace = Trace(logits=logits_of(model, outputs, inputs.steps).cpu(), meta={"backend": self.name})

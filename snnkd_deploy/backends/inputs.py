@@ -25,16 +25,12 @@ def load_inputs(path: str | Path, model: Model) -> tuple[Inputs, Tensor | None]:
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"not a readable .npz: {error}", where=str(path)) from error
     if "x" not in arrays:
-        raise DataError(
-            "no array 'x' in the input file", where=str(path), need="x (T, B, ...)", have=sorted(arrays)
-        )
+        raise DataError("no array 'x' in the input file", where=str(path), need="x (T, B, ...)", have=sorted(arrays))
     steps = int(arrays["T"]) if "T" in arrays and arrays["T"].size == 1 else None
     inputs = make_inputs(arrays["x"], model, steps, where=str(path))
     y = arrays.get("y")
     if y is not None and y.shape != (inputs.samples,):
-        raise DataError(
-            "labels do not match the samples", where=f"{path} [y]", need=(inputs.samples,), have=y.shape
-        )
+        raise DataError("labels do not match the samples", where=f"{path} [y]", need=(inputs.samples,), have=y.shape)
     return inputs, None if y is None else torch.from_numpy(y.astype(np.int64))
 
 
@@ -46,9 +42,7 @@ def _integer_remedy(model: Model) -> str:
     return f"give integers 0..{encoding.levels} (pixel values, not normalised ones)"
 
 
-def make_inputs(
-    x: np.ndarray | Tensor, model: Model, steps: int | None = None, where: str = "input"
-) -> Inputs:
+def make_inputs(x: np.ndarray | Tensor, model: Model, steps: int | None = None, where: str = "input") -> Inputs:
     """Check an array against the model's input: shape (T, B, *shape), integers where the encoding has them.
 
     `x` of one step with `steps` > 1 is a constant input, held that long. Missing `steps` then means
@@ -99,9 +93,7 @@ def make_inputs(
     if array.shape[0] == 1 and steps is None:
         steps = model.profile.steps if encoding.kind == "current" else 1
         if steps is None:
-            raise DataError(
-                "a constant input needs the number of steps", where=f"{where} [T]", remedy="add T"
-            )
+            raise DataError("a constant input needs the number of steps", where=f"{where} [T]", remedy="add T")
     steps = steps or array.shape[0]
     if steps < 1 or (array.shape[0] != 1 and steps != array.shape[0]):
         raise DataError("T does not match x", where=f"{where} [T]", need=array.shape[0], have=steps)

@@ -101,9 +101,7 @@ def concatenate(traces: Iterable[Trace]) -> Trace:
     first = chunks[0]
 
     def join(group: str) -> dict[str, Tensor]:
-        return {
-            node: torch.cat([getattr(c, group)[node] for c in chunks], 1) for node in getattr(first, group)
-        }
+        return {node: torch.cat([getattr(c, group)[node] for c in chunks], 1) for node in getattr(first, group)}
 
     return Trace(
         logits=torch.cat([c.logits for c in chunks]),
