@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import nir
 import numpy as np
@@ -17,23 +17,43 @@ from torch.nn import functional as F
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.trace import Record, Trace
+from snnkd_deploy.chips import ChipSpec
+from snnkd_deploy.data import Dataset
+from snnkd_deploy.distill.feed import Feed
 from snnkd_deploy.distill.losses import class_activation_map, spike_activation_map
 from snnkd_deploy.evaluate import OpCounter, ann_baseline, estimate_energy, estimate_latency, fit
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import SynapseParams
-from snnkd_deploy.manifest import versions
+from snnkd_deploy.manifest import Manifest, versions
 from snnkd_deploy.nets.teachers import Teacher
 from snnkd_deploy.progress import task
-from snnkd_deploy.recipe import recipe_toml
+from snnkd_deploy.recipe import Recipe, recipe_toml
 from snnkd_deploy.report.schema import LayerInfo, Report, Totals
-
-if TYPE_CHECKING:
-    from snnkd_deploy.pipeline import Run
 
 _CHUNK = 250
 _RASTER_SAMPLES, _RASTER_NEURONS = 3, 80
 _MAP_SAMPLES = 4
 _TITLES = {"seal": "SeAl-KD", "ckd": "CKDSNN", "kd": "logit KD", "none": "no distillation"}
+
+
+class Run(Protocol):
+    """What these stages need of a run directory (`pipeline.Run` has it)."""
+
+    folder: Path
+    recipe: Recipe
+    chip: ChipSpec
+    manifest: Manifest
+
+    @property
+    def data(self) -> Dataset: ...
+
+    def load_model(self) -> Model: ...
+
+    def load_teacher(self) -> Teacher: ...
+
+    def test_inputs(self, model: Model, start: int = 0, stop: int | None = None) -> Inputs: ...
+
+    def feed(self, data: Dataset) -> Feed: ...
 
 
 # -- evaluate --------------------------------------------------------------------------------------------
