@@ -70,3 +70,8 @@ def test_files_beside_the_recipe_are_found(tmp_path):
     found = load_recipe(tmp_path / "r.toml")
     assert found.teacher.net == f"{tmp_path / 'mine.py'}:flat"
     assert found.student.net == "other.py:f"  # nowhere: the error will name it as it was written
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLE.parent.glob("*.toml")), ids=lambda p: p.stem)
+def test_example_recipes_are_valid(path):
+    assert load_recipe(path).name == path.stem
