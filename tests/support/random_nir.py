@@ -210,7 +210,7 @@ def simulate(net: RandomGraph, x: np.ndarray, soft: bool = False) -> dict[str, n
     return {name: np.stack(values) for name, values in out.items()}
 
 
-def _step(node, x, state, shape, soft):  # noqa: PLR0911
+def _step(node, x, state, shape, soft):
     if isinstance(node, nir.Linear):
         return node.weight @ x
     if isinstance(node, nir.Affine):
