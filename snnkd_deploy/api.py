@@ -21,12 +21,14 @@ from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.chips import ChipSpec, load_chip
 from snnkd_deploy.errors import BackendError
 from snnkd_deploy.evaluate import OpCounts, count_ops, estimate_energy, estimate_latency, fit
-from snnkd_deploy.evaluate.parity import ParityReport, compare_traces
+from snnkd_deploy.evaluate.diagnose import Diagnosis, Reproducer, diagnose, reduce_case
+from snnkd_deploy.evaluate.parity import Divergence, ParityReport, compare_traces
 from snnkd_deploy.graph.load import load_model
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.lower import lower
 
 __all__ = [
+    "Diagnosis",
     "Model",
     "OpCounts",
     "ParityReport",
@@ -34,6 +36,7 @@ __all__ = [
     "Trace",
     "compare",
     "count_ops",
+    "diagnose",
     "estimate_energy",
     "estimate_latency",
     "fit",
@@ -76,6 +79,18 @@ def compare(expected: Trace | str | Path, got: Trace | str | Path, *, order: lis
         return item if isinstance(item, Trace) else Trace.load(item)
 
     return compare_traces(as_trace(expected), as_trace(got), order)
+
+
+def reproduce(
+    model: Model, inputs: Inputs, expected: Trace, where: Divergence, *, backends: tuple[str, str] | None = None
+) -> Reproducer:
+    """The smallest cut of model and input that still diverges; confirmed by running both `backends` on it."""
+    if backends is None:
+        return reduce_case(model, inputs, expected, where, None, None)
+    a, b = backends
+    return reduce_case(
+        model, inputs, expected, where, lambda m, x: run(m, x, backend=a), lambda m, x: run(m, x, backend=b)
+    )
 
 
 def chip_of(chip: str | Path | ChipSpec) -> ChipSpec:

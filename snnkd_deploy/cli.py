@@ -128,6 +128,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("b", type=Path, metavar="B", nargs="?", help="the other trace")
     p.add_argument("--backends", help="comma-separated; the first is the reference")
     p.add_argument("--input", type=Path, metavar="X.npz")
+    p.add_argument("--model", type=Path, metavar="MODEL", help="with two traces and --input: name the causes as well")
+    p.add_argument("--reproducer", type=Path, metavar="DIR", help="write a minimal .nir and .npz that still diverge")
     _foreign(p)
 
     p = verb("convert", convert, "Between .nir, .net and .onnx, by suffix.", "snnkd convert model.nir model.net")
@@ -248,31 +250,54 @@ def simulate(args: argparse.Namespace) -> Result:
 def compare(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
     from snnkd_deploy.backends.inputs import load_inputs
+    from snnkd_deploy.backends.trace import Trace
 
+    model_path = args.a if args.backends else args.model
+    model, inputs = None, None
+    if model_path is not None and args.input is not None:
+        model = api.load_model(model_path, dt_s=args.dt, reset=args.reset)
+        inputs, _ = load_inputs(args.input, model)
     if args.backends:
         names = [name for name in args.backends.split(",") if name]
-        if len(names) < 2 or args.input is None:
+        if len(names) < 2 or model is None or inputs is None:
             raise UsageError("comparing backends needs at least two of them and --input X.npz")
-        model = api.load_model(args.a, dt_s=args.dt, reset=args.reset)
-        inputs, _ = load_inputs(args.input, model)
-        traces = [api.run(model, inputs, backend=name) for name in names]
-        reports = {
-            name: api.compare(traces[0], t, order=model.spiking) for name, t in zip(names[1:], traces[1:], strict=True)
-        }
+        traces = {name: api.run(model, inputs, backend=name) for name in names}
+        reference = names[0]
     elif args.b is not None:
-        reports = {str(args.b): api.compare(args.a, args.b)}
+        if args.reproducer is not None and model is None:
+            raise UsageError("a reproducer of two traces needs --model MODEL and --input X.npz")
+        traces = {"": Trace.load(args.a), str(args.b): Trace.load(args.b)}
+        reference = ""
     else:
         raise UsageError("give two traces, or a model with --backends a,b --input X.npz")
-    for name, report in reports.items():
+    found: dict[str, Any] = {}
+    for name, trace in traces.items():
+        if name == reference:
+            continue
+        report = api.compare(traces[reference], trace, order=None if model is None else model.spiking)
         _show(f"{name}: {report.mismatches} of {report.spikes_compared:,} spikes differ over {report.samples} samples")
         for layer in report.layers:
             _show(f"  {layer.layer:<16} {layer.mismatches} of {layer.compared:,}")
-        if report.first_divergence is not None:
-            _show(f"  first divergence: {report.first_divergence}")
         for note in report.notes:
             _show(f"  {note}")
-    found = {name: report.to_dict() for name, report in reports.items()}
-    return {"identical": all(r.identical for r in reports.values()), "comparisons": found}
+        found[name] = report.to_dict()
+        if report.first_divergence is None:
+            continue
+        if model is None or inputs is None or not model.on_chip_grid:
+            _show(f"  first divergence: {report.first_divergence}")
+            _show("  for its causes give the model (on a chip's grid) and the input: --model MODEL --input X.npz")
+            continue
+        diagnosis = api.diagnose(model, inputs, traces[reference], trace)
+        assert diagnosis is not None
+        _show(diagnosis.render())
+        found[name] |= {"first_divergence": diagnosis.divergence.to_dict(), "diagnosis": diagnosis.to_dict()}
+        if args.reproducer is not None:
+            pair = (reference, name) if args.backends else None
+            small = api.reproduce(model, inputs, traces[reference], diagnosis.divergence, backends=pair)
+            paths = small.write(args.reproducer / name if len(traces) > 2 else args.reproducer)
+            _show(f"reproducer{'' if small.confirmed else ' (not run again)'}: {paths[0]} {paths[1]}")
+            found[name]["reproducer"] = {"files": [str(p) for p in paths], "confirmed": small.confirmed}
+    return {"identical": all(r["identical"] for r in found.values()), "comparisons": found}
 
 
 def convert(args: argparse.Namespace) -> Result:
