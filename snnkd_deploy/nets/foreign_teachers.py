@@ -38,6 +38,12 @@ def library_teacher(plan: TeacherPlan) -> Teacher:
         raise UsageError(
             f"{library} is not installed", where=f"teacher.net = '{plan.net}'", remedy=f"pip install {library}"
         ) from error
+    except Exception as error:  # a wheel for another torch fails in its own ways
+        raise UsageError(
+            f"{library} is not usable here: {type(error).__name__}: {error}",
+            where=f"teacher.net = '{plan.net}'",
+            remedy=f"the {library} that belongs to torch {torch.__version__}",
+        ) from error
     options = {"num_classes": plan.classes, **plan.options}
     try:
         if library == "torchvision":
