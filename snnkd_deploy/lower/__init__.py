@@ -7,10 +7,11 @@ from typing import Any
 from snnkd_deploy.chips import ChipSpec, load_chip
 from snnkd_deploy.errors import GraphError
 from snnkd_deploy.graph.model import Model
+from snnkd_deploy.lower.foreign import Calibration, LoweringReport, lower_model
 from snnkd_deploy.lower.student import lower_student
 from snnkd_deploy.nets.student import Student
 
-__all__ = ["lower", "lower_student"]
+__all__ = ["Calibration", "LoweringReport", "lower", "lower_model", "lower_student"]
 
 
 def lower(student: Student, chip: ChipSpec | str | None = None, **options: Any) -> Model:

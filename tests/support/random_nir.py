@@ -14,8 +14,9 @@ DT = 1e-3
 class RandomGraph:
     """`nodes`, `edges`, and the back edges of its loops: (population, node that hears its last step)."""
 
-    def __init__(self, seed: int, *, integer_values: bool = False) -> None:
+    def __init__(self, seed: int, *, integer_values: bool = False, uniform: bool = False) -> None:
         self.rng = np.random.default_rng(seed)
+        self.uniform = uniform  # one value a population, spiking neurons only: what a chip can do
         self.dyadic = integer_values  # coarse weights make ties likely
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
@@ -138,30 +139,36 @@ class RandomGraph:
         return self.add(self.name("flatten"), node, [at], (int(np.prod(shape)),))
 
     def scale(self, at: str) -> str:
-        return self.add(self.name("scale"), nir.Scale(self.values(*self.shapes[at])), [at], self.shapes[at])
+        shape = self.shapes[at]
+        if self.uniform and len(shape) > 1:
+            values = np.broadcast_to(self.values(shape[0]).reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
+        else:
+            values = self.values(*shape)
+        return self.add(self.name("scale"), nir.Scale(values), [at], shape)
 
     def delay(self, at: str) -> str:
-        steps = self.rng.integers(0, 4, self.shapes[at])
+        steps = np.full(self.shapes[at], self.pick(4)) if self.uniform else self.rng.integers(0, 4, self.shapes[at])
         return self.add(self.name("delay"), nir.Delay(steps * DT), [at], self.shapes[at])
 
     def neuron(self, at: str, also: list[str] | None = None, kinds: tuple[type, ...] = ()) -> str:
         shape = self.shapes[at]
         known = (nir.IF, nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI, nir.I, nir.Threshold)
-        kinds = kinds or (known if len(self.nodes) > 2 else known[:3])
+        kinds = kinds or (known if len(self.nodes) > 2 and not self.uniform else known[:3])
         kind = kinds[self.pick(len(kinds))]
-        tau = lambda: DT * self.positive(shape, 1.0, 16.0)  # noqa: E731
+        one = () if self.uniform else shape
+        tau = lambda: np.full(shape, DT * self.positive(one, 1.0, 16.0))  # noqa: E731
         leak = self.values(*shape) * (self.pick(2))
-        reset = -np.abs(self.values(*shape)) * (self.pick(2))
-        threshold = self.positive(shape, 0.25, 1.0)
+        reset = -np.abs(self.values(*shape)) * (self.pick(2) if not self.uniform else 0)
+        threshold = np.full(shape, self.positive(one, 0.25, 1.0))
         if kind is nir.IF:
             node = nir.IF(r=np.full(shape, 1 / DT), v_threshold=threshold, v_reset=reset)
         elif kind is nir.LIF:
-            r = self.positive(shape, 1.0, 4.0)
+            r = np.full(shape, self.positive(one, 1.0, 4.0))
             node = nir.LIF(tau=tau(), r=r, v_leak=leak, v_threshold=threshold, v_reset=reset)
         elif kind is nir.CubaLIF:
             node = nir.CubaLIF(
-                tau_syn=tau(), tau_mem=tau(), r=self.positive(shape, 1.0, 4.0), v_leak=leak, v_threshold=threshold,
-                v_reset=reset, w_in=self.positive(shape, 1.0, 4.0),
+                tau_syn=tau(), tau_mem=tau(), r=np.full(shape, self.positive(one, 1.0, 4.0)), v_leak=leak, v_threshold=threshold,
+                v_reset=reset, w_in=np.full(shape, self.positive(one, 1.0, 4.0)),
             )  # fmt: skip
         elif kind is nir.LI:
             node = nir.LI(tau=tau(), r=np.ones(shape), v_leak=leak)

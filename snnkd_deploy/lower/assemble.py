@@ -1,0 +1,330 @@
+"""Build the lowered graph: one population after the other, integers chosen, NIR nodes and profile written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nir
+import numpy as np
+
+from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT
+from snnkd_deploy.chips.spec import ChipSpec
+from snnkd_deploy.errors import GraphError, Problem
+from snnkd_deploy.graph.cuba_nodes import input_gain, readout_node, spiking_node, takes_bias_through_synapse
+from snnkd_deploy.graph.model import Model
+from snnkd_deploy.graph.profile import Encoding, NodeParams, SynapseParams
+from snnkd_deploy.graph.topology import Shape
+from snnkd_deploy.lower.integers import quantise_host, quantise_population
+from snnkd_deploy.lower.neuron_form import NeuronForm
+from snnkd_deploy.lower.paths import Convolution, Linear, Path, Synapse
+from snnkd_deploy.lower.report import LayerReport
+
+
+@dataclass(frozen=True)
+class Way:
+    """A path as one synapse: `merged` as the graph means it, `synapse` in units of the target's membrane."""
+
+    path: Path
+    merged: Synapse
+    synapse: Synapse
+
+
+@dataclass(frozen=True)
+class Population:
+    """`original`: its node in the foreign graph. `constant` (*shape): what arrives when every source is silent."""
+
+    name: str
+    original: str
+    kind: str
+    shape: Shape
+    form: NeuronForm
+    ways: tuple[Way, ...]
+    constant: np.ndarray
+
+
+class Assembly:
+    """Collects nodes, edges, parameters, reports, and everything that stands in the way."""
+
+    def __init__(self, model: Model, chip: ChipSpec, encoding: Encoding, measured: dict[str, float]) -> None:
+        self.model, self.chip, self.encoding, self.measured = model, chip, encoding, measured
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.params: dict[str, NodeParams] = {}
+        self.reports: list[LayerReport] = []
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+        shape = model.shapes[model.input_name]
+        self.nodes[model.input_name] = nir.Input({"input": np.array(shape)})
+
+    def problem(self, what: str, where: str, **more: str) -> None:
+        self.problems.append(Problem(what, where, **more))
+
+    def finish(self, end: str) -> nir.NIRGraph:
+        """The graph with its output. Raises GraphError with all that was found on the way."""
+        if self.problems:
+            raise GraphError.from_problems(self.problems)
+        heard = self.reports[-1].name if end == self.model.output_name else end
+        shape = self.model.shapes[self.model.output_name]
+        if len(shape) != len(self.model.shapes.get(heard, shape)):
+            heard = self._flattened(heard, self.model.shapes[heard])
+        self.nodes[self.model.output_name] = nir.Output({"output": np.array(shape)})
+        self.edges.append((heard, self.model.output_name))
+        return nir.NIRGraph(nodes=self.nodes, edges=self.edges, type_check=False)
+
+    # -- a population -----------------------------------------------------------------------------
+
+    def add(self, population: Population) -> None:
+        host = self.encoding.kind == "current" and any(
+            way.path.source == self.model.input_name for way in population.ways
+        )
+        if host:
+            self._add_driven(population)
+        else:
+            self._add_on_chip(population)
+
+    def _add_on_chip(self, population: Population) -> None:
+        form = population.form
+        drive = form.drive + form.bias_gain * population.constant
+        notes = list(form.notes)
+        if np.any(population.constant) and form.Du != DECAY_ONE:
+            notes.append("a bias enters the current in the graph, the membrane on the chip: right once it has settled")
+        weights = [way.synapse.weight for way in population.ways]
+        loudest = [self._loudest(way.path.source) for way in population.ways]
+        quantised = quantise_population(
+            weights,
+            loudest,
+            drive,
+            form.threshold,
+            form.Du,
+            self.chip,
+            population.name,
+            largest_current=self.measured.get(population.original),
+        )
+        if isinstance(quantised, Problem):
+            self.problems.append(quantised)
+            return
+        if population.original in self.measured and quantised.headroom < 1:
+            notes.append("the current may wrap")
+        scale = quantised.scale
+        through, register = self._split_bias(population, quantised.bias)
+        gain = input_gain(form.Du, form.Dv)
+        names = []
+        for number, (way, integers) in enumerate(zip(population.ways, quantised.weights, strict=True)):
+            name = self._weight_name(population, way, number)
+            bias = through if number == 0 else None
+            names.append(name)
+            self._synapse(name, population, way, integers, scale * gain, bias)
+        self._neuron(population, scale, quantised.vth, register)
+        self.reports.append(
+            LayerReport(
+                name=population.name,
+                kind=population.kind,
+                synapses=tuple(names),
+                scale=scale,
+                Du=form.Du,
+                Dv=form.Dv,
+                vth=quantised.vth,
+                decay_error=form.decay_error,
+                weight_error_max=quantised.weight_error_max,
+                weight_error_rms=quantised.weight_error_rms,
+                weights_saturated=quantised.saturated,
+                threshold_error=quantised.threshold_error,
+                bias_error=quantised.bias_error,
+                headroom=quantised.headroom,
+                headroom_measured=population.original in self.measured,
+                notes=tuple(notes),
+            )
+        )
+
+    def _add_driven(self, population: Population) -> None:
+        """The first population of a `current` encoding: its weights are multiplied on the host."""
+        form, ways = population.form, population.ways
+        if len(ways) != 1 or ways[0].path.source != self.model.input_name:
+            self.problem("a population that the host drives can have no other input", population.name)
+            return
+        if form.Du != DECAY_ONE or form.threshold is None or self._delays(population, ways[0])[0]:
+            self.problem(
+                "the host can only drive a spiking population without current memory and without delays",
+                population.name,
+                remedy="encoding events or graded",
+            )
+            return
+        drive = form.drive + form.bias_gain * population.constant
+        per_channel = drive.reshape(drive.shape[0], -1)
+        if np.any(per_channel != per_channel[:, :1]):
+            self.problem("the bias of a population that the host drives must be one number a channel", population.name)
+            return
+        weight = ways[0].synapse.weight
+        host = quantise_host(weight, per_channel[:, 0], self.encoding.levels, self.chip)
+        vth = round(host.scale * form.threshold)
+        if vth < 2 or vth > self.chip.parameters.threshold.hi:
+            have = f"{vth}"
+            self.problem(
+                "the threshold does not fit the image's currents", population.name, need="2..131071", have=have
+            )
+            return
+        scale = host.scale * input_gain(form.Du, form.Dv) * 2.0**host.shift
+        name = self._weight_name(population, ways[0], 0)
+        params = SynapseParams(place="host", weight_scale=scale, bias_scale=scale, shift=host.shift)
+        self._weights(name, population, ways[0], host.weight / scale, host.bias / scale, params)
+        self._neuron(population, host.scale, vth, None)
+        self.reports.append(
+            LayerReport(
+                name=population.name,
+                kind=population.kind,
+                synapses=(name,),
+                scale=host.scale,
+                Du=form.Du,
+                Dv=form.Dv,
+                vth=vth,
+                decay_error=form.decay_error,
+                weight_error_max=host.weight_error_max,
+                weight_error_rms=host.weight_error_rms,
+                weights_saturated=0,
+                threshold_error=abs(vth / host.scale - form.threshold) / form.threshold if form.threshold else 0.0,
+                bias_error=0.5 / host.scale / (form.threshold or 1.0),
+                headroom=float("inf"),
+                notes=(*form.notes, "its weights are multiplied on the host"),
+            )
+        )
+
+    def _loudest(self, source: str) -> float:
+        """Largest value that a source sends."""
+        if source != self.model.input_name or self.encoding.kind == "events":
+            return 1.0
+        return float(2**self.encoding.bits - 1) if self.encoding.bits else float(self.encoding.levels)
+
+    def _split_bias(self, population: Population, mantissa: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """(per channel on the first synapse, per neuron in the node), in units of v; None for zeros."""
+        units = mantissa << INPUT_SHIFT
+        if not units.any():
+            return None, None
+        per_channel = units.reshape(units.shape[0], -1)
+        # Delay nodes behind a synapse would hold its bias back.
+        behind = any(isinstance(self._delays(population, way)[1], np.ndarray) for way in population.ways)
+        if takes_bias_through_synapse(population.form.Du) and np.all(per_channel == per_channel[:, :1]) and not behind:
+            return per_channel[:, 0], None
+        return None, units
+
+    # -- nodes ------------------------------------------------------------------------------------
+
+    def _weight_name(self, population: Population, way: Way, number: int) -> str:
+        """The graph's own name where one weight node stands for the path, else one made of the ends."""
+        weights = [n for n in way.path.nodes if hasattr(self.model.nodes[n], "weight")]
+        name = weights[0] if len(weights) == 1 else f"{way.path.source}_to_{population.name}"
+        while name in self.nodes or name in (self.model.output_name,):
+            name = f"{name}_{number}"
+        return name
+
+    def _neuron(self, population: Population, scale: float, vth: int | None, register: np.ndarray | None) -> None:
+        form = population.form
+        if vth is None:
+            node, params = readout_node(
+                population.shape,
+                Du=form.Du,
+                Dv=form.Dv,
+                read="v",
+                scale=scale,
+                dt_s=self.model.profile.dt_s,
+                bias=register,
+            )
+        else:
+            node, params = spiking_node(
+                population.shape,
+                Du=form.Du,
+                Dv=form.Dv,
+                vth=vth,
+                scale=scale,
+                dt_s=self.model.profile.dt_s,
+                bias=register,
+            )
+        self.nodes[population.name], self.params[population.name] = node, params
+
+    def _synapse(
+        self, name: str, population: Population, way: Way, integers: np.ndarray, scale: float, bias: np.ndarray | None
+    ) -> None:
+        graded = way.path.source == self.model.input_name and self.encoding.kind == "graded"
+        params = SynapseParams(
+            weight_scale=scale,
+            bias_scale=scale * (1 << INPUT_SHIFT),
+            message_bits=max(1, self.encoding.bits) if graded else 0,
+        )
+        real_bias = None if bias is None else bias / params.bias_scale
+        self._weights(name, population, way, integers / scale, real_bias, params)
+
+    def _weights(
+        self,
+        name: str,
+        population: Population,
+        way: Way,
+        weight: np.ndarray,
+        bias: np.ndarray | None,
+        params: SynapseParams,
+    ) -> None:
+        source, synapse = way.path.source, way.synapse
+        ahead, behind = self._delays(population, way)
+        outputs = np.zeros(len(weight)) if bias is None else np.asarray(bias, dtype=np.float64)
+        if isinstance(synapse, Linear):
+            self.nodes[name] = nir.Linear(weight) if bias is None else nir.Affine(weight, outputs)
+            self.edges.append((self._flattened(source, self.model.shapes[source]), name))
+        else:
+            self.nodes[name] = _convolution(synapse, weight, outputs, self.model.shapes[source])
+            self.edges.append((source, name))
+        self.params[name] = replace_delay(params, ahead)
+        if behind is not None:
+            self.nodes[f"{name}_delay"] = nir.Delay(behind * self.model.profile.dt_s)
+            self.edges += [(name, f"{name}_delay"), (f"{name}_delay", population.name)]
+        else:
+            self.edges.append((name, population.name))
+
+    def _flattened(self, source: str, shape: Shape) -> str:
+        if len(shape) == 1:
+            return source
+        name = f"flatten_{source}"
+        if name not in self.nodes:
+            self.nodes[name] = nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
+            self.edges.append((source, name))
+        return name
+
+    def _delays(self, population: Population, way: Way) -> tuple[tuple[int, ...], np.ndarray | None]:
+        """Delays of the path: (per input of the synapse, per target neuron behind it)."""
+        ahead: np.ndarray = np.zeros(1, dtype=np.int64)
+        behind: np.ndarray | None = None
+        nodes = way.path.nodes
+        for place, name in enumerate(nodes):
+            node = self.model.nodes[name]
+            if not isinstance(node, nir.Delay):
+                continue
+            steps = np.rint(np.asarray(node.delay, dtype=np.float64) / self.model.profile.dt_s).astype(np.int64)
+            steps = np.broadcast_to(steps, self.model.shapes[name])
+            weightless = [isinstance(self.model.nodes[n], nir.Delay | nir.Flatten) for n in nodes]
+            if np.all(steps == steps.flat[0]):
+                ahead = ahead + steps.flat[0]
+            elif all(weightless[:place]):
+                flat = steps.ravel() if isinstance(way.synapse, Linear) else steps.reshape(len(steps), -1)
+                if flat.ndim == 2 and np.any(flat != flat[:, :1]):
+                    self.problem("delays inside a channel differ", name, remedy="one delay a channel")
+                ahead = ahead + (flat if flat.ndim == 1 else flat[:, 0])
+            elif all(weightless[place:]):
+                behind = steps.reshape(population.shape) if behind is None else behind + steps.reshape(population.shape)
+            else:
+                self.problem(
+                    "different delays in the middle of a chain of weights", name, remedy="a uniform delay there"
+                )
+            biased = any(np.any(getattr(self.model.nodes[n], "bias", 0)) for n in nodes[:place])
+            note = f"{population.name}: a bias ahead of the delay {name} acts from the first step"
+            if biased and steps.any() and note not in self.notes:
+                self.notes.append(note)
+        return (tuple(int(d) for d in ahead) if ahead.any() else ()), behind
+
+
+def replace_delay(params: SynapseParams, delay: tuple[int, ...]) -> SynapseParams:
+    return params.model_copy(update={"delay": delay}) if delay else params
+
+
+def _convolution(synapse: Convolution, weight: np.ndarray, bias: np.ndarray, shape: Shape) -> nir.NIRNode:
+    if weight.ndim == 3:
+        return nir.Conv1d(
+            shape[1], weight, synapse.stride[0], synapse.padding[0], synapse.dilation[0], synapse.groups, bias
+        )
+    return nir.Conv2d(shape[1:], weight, synapse.stride, synapse.padding, synapse.dilation, synapse.groups, bias)

@@ -1,0 +1,85 @@
+"""What a lowering did to a graph, layer by layer: roundings, saturation, headroom, everything that deviates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One population. Errors are relative to the largest weight, the threshold and the decay's full scale.
+
+    `headroom` is the register's limit over the largest current that can occur: below 1 it may wrap. It is proven
+    from the weights, or (`headroom_measured`) taken from the calibration inputs with a margin.
+    """
+
+    name: str
+    kind: str
+    synapses: tuple[str, ...]
+    scale: float
+    Du: int
+    Dv: int
+    vth: int | None
+    decay_error: float
+    weight_error_max: float
+    weight_error_rms: float
+    weights_saturated: int
+    threshold_error: float
+    bias_error: float
+    headroom: float
+    headroom_measured: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """A rewriting of the float graph. `error` is the largest relative change of any response, by numbers."""
+
+    name: str
+    requires: str
+    ensures: str
+    error: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoweringReport:
+    """Everything that a user should know before trusting the lowered model."""
+
+    chip: str
+    layers: tuple[LayerReport, ...]
+    passes: tuple[PassReport, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def render(self) -> str:
+        """A table for the terminal."""
+        lines = [f"lowered onto {self.chip}"]
+        head = ("layer", "neuron", "Du", "Dv", "vth", "decay err", "weight err", "clipped", "vth err", "headroom")
+        rows = [head]
+        for layer in self.layers:
+            rows.append(
+                (
+                    layer.name,
+                    layer.kind,
+                    str(layer.Du),
+                    str(layer.Dv),
+                    "-" if layer.vth is None else str(layer.vth),
+                    f"{layer.decay_error:.1e}",
+                    f"{layer.weight_error_rms:.1e}",
+                    str(layer.weights_saturated),
+                    f"{layer.threshold_error:.1e}",
+                    f"{layer.headroom:.2f}x" + ("*" if layer.headroom_measured else ""),
+                )
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        lines += ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        if any(layer.headroom_measured for layer in self.layers):
+            lines.append("  * measured on the calibration inputs, not proven")
+        lines += [f"  {step.name}: responses change by at most {step.error:.1e}" for step in self.passes]
+        notes = [f"{layer.name}: {note}" for layer in self.layers for note in layer.notes]
+        lines += [f"  note: {note}" for note in (*self.notes, *notes)]
+        return "\n".join(lines)
