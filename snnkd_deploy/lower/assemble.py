@@ -19,6 +19,9 @@ from snnkd_deploy.lower.neuron_form import NeuronForm
 from snnkd_deploy.lower.paths import Convolution, Linear, Path, Synapse
 from snnkd_deploy.lower.report import LayerReport
 
+# The extra population of one neuron that fires in every step.
+ALWAYS = "always"
+
 
 @dataclass(frozen=True)
 class Way:
@@ -55,6 +58,9 @@ class Assembly:
         self.notes: list[str] = []
         shape = model.shapes[model.input_name]
         self.nodes[model.input_name] = nir.Input({"input": np.array(shape)})
+        self.shapes = {**model.shapes, ALWAYS: (1,)}
+        if ALWAYS in model.nodes:
+            self.problem(f"'{ALWAYS}' is the name of a neuron that the lowering may add", ALWAYS, remedy="rename it")
 
     def problem(self, what: str, where: str, **more: str) -> None:
         self.problems.append(Problem(what, where, **more))
@@ -86,6 +92,9 @@ class Assembly:
         form = population.form
         drive = form.drive + form.bias_gain * population.constant
         notes = list(form.notes)
+        if any(way.path.source == ALWAYS for way in population.ways):
+            self._add_always()
+            notes.append(f"its bias comes as spikes of the extra neuron '{ALWAYS}'")
         if np.any(population.constant) and form.Du != DECAY_ONE:
             notes.append("a bias enters the current in the graph, the membrane on the chip: right once it has settled")
         weights = [way.synapse.weight for way in population.ways]
@@ -188,6 +197,25 @@ class Assembly:
             )
         )
 
+    def _add_always(self) -> None:
+        """v = 64 > 0 in every step. NIR wants a node to have an input: it hears the input with weight 0."""
+        if ALWAYS in self.nodes:
+            return
+        name = f"{ALWAYS}_silent"
+        source, shape = self.model.input_name, self.shapes[self.model.input_name]
+        self.nodes[name] = nir.Linear(np.zeros((1, int(np.prod(shape)))))
+        self.params[name] = SynapseParams(weight_scale=1.0)
+        self.edges += [(self._flattened(source, shape), name), (name, ALWAYS)]
+        self.nodes[ALWAYS], self.params[ALWAYS] = spiking_node(
+            (1,),
+            Du=DECAY_ONE,
+            Dv=DECAY_ONE,
+            vth=0,
+            scale=1.0,
+            dt_s=self.model.profile.dt_s,
+            bias=np.array([1 << INPUT_SHIFT]),
+        )
+
     def _loudest(self, source: str) -> float:
         """Largest value that a source sends."""
         if source != self.model.input_name or self.encoding.kind == "events":
@@ -266,9 +294,9 @@ class Assembly:
         outputs = np.zeros(len(weight)) if bias is None else np.asarray(bias, dtype=np.float64)
         if isinstance(synapse, Linear):
             self.nodes[name] = nir.Linear(weight) if bias is None else nir.Affine(weight, outputs)
-            self.edges.append((self._flattened(source, self.model.shapes[source]), name))
+            self.edges.append((self._flattened(source, self.shapes[source]), name))
         else:
-            self.nodes[name] = _convolution(synapse, weight, outputs, self.model.shapes[source])
+            self.nodes[name] = _convolution(synapse, weight, outputs, self.shapes[source])
             self.edges.append((source, name))
         self.params[name] = replace_delay(params, ahead)
         if behind is not None:

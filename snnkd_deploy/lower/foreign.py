@@ -20,9 +20,9 @@ from snnkd_deploy.graph.check import check_model
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import ChipStamp, Encoding, Profile
 from snnkd_deploy.graph.topology import NEURONS, SPIKING
-from snnkd_deploy.lower.assemble import Assembly, Population, Way
+from snnkd_deploy.lower.assemble import ALWAYS, Assembly, Population, Way
 from snnkd_deploy.lower.neuron_form import NeuronForm, neuron_form
-from snnkd_deploy.lower.paths import Convolution, apply, merge_path, paths_into, scaled
+from snnkd_deploy.lower.paths import Convolution, Linear, Path, apply, merge_path, paths_into, scaled
 from snnkd_deploy.lower.report import LoweringReport, PassReport
 from snnkd_deploy.lower.response import response, zeros_for
 
@@ -163,6 +163,11 @@ def _population(model: Model, name: str, unit: float, problems: list[Problem]) -
     if len(problems) > before:
         return None
     constant = response(model, name, zeros_for(model))[0].numpy()
+    if form.Du != DECAY_ONE and len(shape) == 1 and constant.any():
+        # A bias that is filtered like any input comes as one more input: a neuron that always fires.
+        merged = Linear(constant[:, None])
+        ways.append(Way(Path(ALWAYS, name, ()), merged, Linear(merged.weight * form.factor[:, None])))
+        constant = np.zeros(shape)
     kind = "readout" if is_output else type(model.nodes[name]).__name__
     target = _free_name(model, READOUT) if is_output else name
     return Population(target, name, kind, shape, form, tuple(ways), constant)
@@ -184,6 +189,7 @@ def _check_responses(model: Model, populations: list[Population]) -> PassReport:
         wanted = response(model, population.original, sources)
         total = torch.from_numpy(population.constant).expand(wanted.shape).clone()
         for way in population.ways:
+            sources.setdefault(ALWAYS, torch.ones(4, 1, dtype=torch.float64))
             total += apply(way.merged, sources[way.path.source]).reshape(wanted.shape)
         size = max(1.0, float(wanted.abs().max()))
         worst = max(worst, float((total - wanted).abs().max()) / size)

@@ -23,7 +23,7 @@ from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import RunConfig  # noqa: E402
 from lava.proc.conv import utils  # noqa: E402
 from lava.proc.conv.process import Conv  # noqa: E402
-from lava.proc.dense.process import Dense, DelayDense  # noqa: E402
+from lava.proc.dense.process import DelayDense, Dense  # noqa: E402
 from lava.proc.io.sink import RingBuffer as Sink  # noqa: E402
 from lava.proc.io.source import RingBuffer as Source  # noqa: E402
 from lava.proc.lif.process import LIFReset  # noqa: E402
@@ -175,7 +175,7 @@ def load_netx(path: str, image: np.ndarray | None, interval: int) -> tuple[list,
 
 def main(mode: str, path: str, inputs: str, target: str) -> None:
     data = np.load(inputs)
-    image = data["image"] if "image" in data else None
+    image = data.get("image")
     steps = int(data["T"]) if image is not None else len(data["x"])
     interval = steps + 300  # one window
     neurons, port, offset = (build if mode == "processes" else load_netx)(path, image, interval)
