@@ -17,6 +17,7 @@ from torch import Tensor
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.registry import usable_backend
+from snnkd_deploy.backends.replay import stamp
 from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.chips import ChipSpec, load_chip
 from snnkd_deploy.errors import BackendError
@@ -68,7 +69,8 @@ def run(
     if problems:
         raise BackendError.from_problems(problems)
     trace = chosen.run(model, inputs, Record(states=states))
-    trace.meta |= {"backend": backend, "model": model.sha256, "steps": inputs.steps, "samples": inputs.samples}
+    trace.meta |= {"backend": backend, "samples": inputs.samples}
+    stamp(trace, model, inputs)
     return trace
 
 

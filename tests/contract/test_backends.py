@@ -1,0 +1,156 @@
+"""The contract: what every backend that is usable here has to do, the example in examples/ too."""
+
+import importlib.util
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+import torch
+from chip_models import Net
+
+from snnkd_deploy.backends.base import Availability, Backend, Inputs
+from snnkd_deploy.backends.exact import ExactBackend
+from snnkd_deploy.backends.inputs import make_inputs
+from snnkd_deploy.backends.registry import backend_names, get_backend
+from snnkd_deploy.backends.replay import ReplayBackend, stamp
+from snnkd_deploy.backends.trace import Record
+from snnkd_deploy.errors import BackendError, Problem
+from snnkd_deploy.graph.model import Model
+
+torch.set_num_threads(1)
+STEPS, SAMPLES = 5, 4
+INTEGER = {"exact", "lava", "replay", "example"}
+
+
+def example():
+    path = Path(__file__).parents[2] / "examples" / "own_backend.py"
+    spec = importlib.util.spec_from_file_location("own_backend", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.MyBackend()
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A chain that every backend can run: dense, LIF, dense, LIF; spikes counted."""
+    net = Net((6,), seed=4)
+    h1 = net.lif("lif1", net.dense("fc1", "input", net.weights((8, 6))), vth=60, Du=4096, Dv=400)
+    h2 = net.lif("lif2", net.dense("fc2", h1, net.weights((5, 8))), vth=40, Du=4096, Dv=700)
+    model = net.model(h2)
+    return model, make_inputs(net.spikes(STEPS, SAMPLES, 0.5), model)
+
+
+@pytest.fixture(scope="module", params=[*backend_names(), "example"])
+def backend(request, case, tmp_path_factory):
+    name = request.param
+    if name == "example":
+        return example()
+    if name == "replay":  # a recording of the case stands in for the board
+        model, inputs = case
+        path = tmp_path_factory.mktemp("replay") / "t.npz"
+        stamp(ExactBackend().run(model, inputs, Record(states=True, readout=False)), model, inputs).save(path)
+        return ReplayBackend(path)
+    chosen = get_backend(name)
+    state = chosen.availability()
+    if not state.usable:
+        pytest.skip(f"{name}: {state.note or state.install}")
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def whole(backend, case):
+    return backend.run(*case, Record(states=True))
+
+
+def same(a, b):
+    assert torch.equal(a.logits, b.logits)
+    assert a.spikes.keys() == b.spikes.keys()
+    assert all(torch.equal(a.spikes[n], b.spikes[n]) for n in a.spikes)
+
+
+@pytest.mark.parametrize("name", [*backend_names(), "example"])
+def test_availability_never_raises(name, monkeypatch):
+    monkeypatch.setenv("SNNKD_REPLAY", "/nowhere/trace.npz")
+    monkeypatch.setenv("SNNKD_LAVA_PYTHON", "/nowhere/python")
+    chosen = example() if name == "example" else get_backend(name)
+    assert isinstance(chosen, Backend) and chosen.name
+    state = chosen.availability()
+    assert isinstance(state, Availability)
+    assert state.usable or state.install or state.note
+
+
+def test_check_accepts_the_case_and_does_not_change_it(backend, case):
+    model, _ = case
+    before = model.sha256
+    assert backend.check(model) == []
+    assert Model(model.graph, model.profile).sha256 == before
+
+
+def test_check_names_every_problem_and_run_refuses(backend, case):
+    """Two average pools and no recording: whatever a backend cannot do, it says at once, and run refuses the same."""
+    model, _ = case
+    if backend.name == "float":
+        pytest.skip("float runs these graphs")
+    ones = np.array([1, 1])
+    pools = {f"bad{i}": nir.AvgPool2d(ones, ones, np.array([0, 0])) for i in (1, 2)}
+    nodes = {"input": nir.Input({"input": np.array([2, 4, 4])}), **pools}
+    nodes["output"] = nir.Output({"output": np.array([2, 4, 4])})
+    edges = [("input", "bad1"), ("bad1", "bad2"), ("bad2", "output")]
+    profile = model.profile.model_copy(update={"nodes": {}})
+    bad = Model(nir.NIRGraph(nodes, edges, type_check=False), profile)
+    problems = backend.check(bad)
+    assert problems and all(isinstance(p, Problem) for p in problems)
+    if backend.name != "replay":  # a recording knows its model, not the model's parts
+        assert {"bad1", "bad2"} <= {p.where for p in problems}
+    with pytest.raises(BackendError):
+        backend.run(bad, Inputs(torch.zeros(STEPS, 1, 2, 4, 4), STEPS), Record())
+
+
+def test_shapes_types_and_meta(whole, case):
+    model, _ = case
+    for name in model.spiking:
+        assert whole.spikes[name].shape == (STEPS, SAMPLES, *model.shapes[name])
+        assert whole.spikes[name].dtype == torch.uint8 and int(whole.spikes[name].max()) <= 1
+        assert whole.v[name].shape == whole.spikes[name].shape
+    assert whole.logits.shape == (SAMPLES, 5) and whole.logits.dtype == torch.float64
+    assert whole.meta["backend"]
+
+
+def test_logits_and_predictions(whole):
+    assert torch.equal(whole.logits, whole.spikes["lif2"].double().sum(0))
+    assert torch.equal(whole.predictions, torch.from_numpy(np.argmax(whole.logits.numpy(), 1)))
+
+
+def test_integer_backends_are_exact(backend, whole, case):
+    if backend.name not in INTEGER | {"mine"}:
+        pytest.skip("runs in real units")
+    reference = ExactBackend().run(*case, Record(states=True))
+    same(whole, reference)
+    assert all(torch.equal(whole.v[n], reference.v[n]) for n in reference.v)
+
+
+def test_zero_state_and_determinism(backend, whole, case):
+    """A second run on the same object starts from nothing and gives the same bits."""
+    same(backend.run(*case, Record(states=True)), whole)
+
+
+def test_chunks_and_single_samples(backend, whole, case):
+    model, inputs = case
+    for start, stop in ((0, 3), (3, 4)):
+        part = backend.run(model, inputs.chunk(start, stop), Record())
+        assert torch.equal(part.logits, whole.logits[start:stop])
+        assert all(torch.equal(part.spikes[n], whole.spikes[n][:, start:stop]) for n in model.spiking)
+
+
+def test_states_and_layers_only_when_asked(backend, case):
+    trace = backend.run(*case, Record(nodes=frozenset({"lif2"})))
+    assert set(trace.spikes) == {"lif2"} and not trace.u and not trace.v
+    assert not backend.run(*case, Record(spikes=False)).spikes
+
+
+def test_inputs_are_left_alone(backend, case):
+    model, inputs = case
+    before = inputs.x.clone()
+    backend.run(model, inputs, Record())
+    assert torch.equal(inputs.x, before)
