@@ -23,7 +23,10 @@ from snnkd_deploy.graph.load import load_model
 from snnkd_deploy.graph.nirfile import write_nir
 
 torch.set_num_threads(1)
-CASES = [(kind, fault) for kind in MODELS for fault in FAULTS]
+# About a second of CPU each: the fast suite holds one model, `make test-all` all four.
+CASES = [
+    pytest.param(kind, fault, marks=[pytest.mark.slow] if kind != "mlp" else []) for kind in MODELS for fault in FAULTS
+]
 
 
 def planted(kind, fault, seed=1):
