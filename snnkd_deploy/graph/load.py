@@ -8,6 +8,7 @@ from snnkd_deploy.errors import GraphError, UsageError
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.netfile import read_net, write_net
 from snnkd_deploy.graph.nirfile import read_nir, write_nir
+from snnkd_deploy.graph.onnxfile import write_onnx
 
 
 def load_model(path: str | Path, dt_s: float | None = None, reset: str | None = None) -> Model:
@@ -37,12 +38,17 @@ def load_model(path: str | Path, dt_s: float | None = None, reset: str | None = 
 
 
 def save_model(model: Model, path: str | Path) -> None:
-    """Write a model file of the suffix's kind, atomically."""
+    """Write a model file of the suffix's kind, atomically.
+
+    `.onnx` holds the whole run as one loop, `.step.onnx` one timestep with its states as inputs and outputs.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".nir":
         write_nir(model, path)
     elif suffix == ".net":
         write_net(model, path)
+    elif suffix == ".onnx":
+        write_onnx(model, path, "step" if path.name.lower().endswith(".step.onnx") else "scan")
     else:
-        raise UsageError(f"cannot write '{suffix or path.name}' files", where=str(path), remedy=".nir or .net")
+        raise UsageError(f"cannot write '{suffix or path.name}' files", where=str(path), remedy=".nir, .net or .onnx")
