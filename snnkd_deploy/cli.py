@@ -132,6 +132,18 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--reproducer", type=Path, metavar="DIR", help="write a minimal .nir and .npz that still diverge")
     _foreign(p)
 
+    p = verb(
+        "lower",
+        lower,
+        "A foreign NIR graph onto a chip's grid, with a report of every rounding.",
+        "snnkd lower foreign.nir --chip loihi2 --dt 1e-4 --reset zero -o model.nir",
+    )
+    p.add_argument("model", type=Path, metavar="IN.nir")
+    p.add_argument("--chip", required=True)
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.nir")
+    p.add_argument("--calibrate", type=Path, metavar="X.npz", help="inputs whose currents set the scales")
+    _foreign(p)
+
     p = verb("convert", convert, "Between .nir, .net and .onnx, by suffix.", "snnkd convert model.nir model.net")
     p.add_argument("source", type=Path, metavar="IN")
     p.add_argument("target", type=Path, metavar="OUT")
@@ -298,6 +310,22 @@ def compare(args: argparse.Namespace) -> Result:
             _show(f"reproducer{'' if small.confirmed else ' (not run again)'}: {paths[0]} {paths[1]}")
             found[name]["reproducer"] = {"files": [str(p) for p in paths], "confirmed": small.confirmed}
     return {"identical": all(r["identical"] for r in found.values()), "comparisons": found}
+
+
+def lower(args: argparse.Namespace) -> Result:
+    from snnkd_deploy import api
+    from snnkd_deploy.backends.calibrate import lower_file
+    from snnkd_deploy.graph.load import save_model
+
+    model, report, deviation = lower_file(
+        args.model, api.load_chip(args.chip), dt_s=args.dt, reset=args.reset, calibrate_with=args.calibrate
+    )
+    save_model(model, args.output)
+    _show(report.render())
+    if deviation is not None:
+        _show(deviation.render())
+    found = {"output": str(args.output), "model": api.describe(model), "lowering": report.to_dict()}
+    return found | {"deviation": None if deviation is None else vars(deviation)}
 
 
 def convert(args: argparse.Namespace) -> Result:

@@ -14,12 +14,18 @@ from snnkd_deploy.nets.student import Student
 __all__ = ["Calibration", "LoweringReport", "lower", "lower_model", "lower_student"]
 
 
-def lower(student: Student, chip: ChipSpec | str | None = None, **options: Any) -> Model:
-    """A student as a model on its chip's grid; a float student enters the chip's integers first.
+def lower(what: Student | Model, chip: ChipSpec | str | None = None, **options: Any) -> Model:
+    """A student, or a foreign float graph, as a model on the chip's grid.
 
-    `chip` is needed for a float student only. Options are those of `lower_student` (dt_s, classes,
-    provenance). Raises GraphError where the student cannot be expressed.
+    A float student enters the chip's integers first; one in chip mode needs no `chip`. Options are those of
+    `lower_student` (dt_s, classes, provenance) or `lower_model` (calibration, encoding, input_scale), which
+    also returns the report of what was rounded. Raises GraphError with every obstacle.
     """
+    if isinstance(what, Model):
+        if chip is None:
+            raise GraphError("a graph needs a chip to be lowered onto", remedy='lower(model, "loihi2")')
+        return lower_model(what, load_chip(chip) if isinstance(chip, str) else chip, **options)[0]
+    student = what
     if student.mode == "float":
         if chip is None:
             raise GraphError("a float student needs a chip to be lowered onto", remedy='lower(student, "loihi2")')
