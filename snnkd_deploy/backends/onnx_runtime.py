@@ -14,13 +14,15 @@ from snnkd_deploy.backends.trace import Record, Trace, concatenate
 from snnkd_deploy.errors import BackendError, Problem, SnnkdError
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.onnxfile import write_onnx
+from snnkd_deploy.graph.profile import ReadoutParams
+from snnkd_deploy.graph.topology import NEURONS
 
 _SAMPLES = 256  # at once
 _INSTALL = 'pip install "snnkd_deploy[onnx]"'
 
 
 class OnnxBackend:
-    """Spikes and logits of any lowered model. States stay inside the loop and are not recorded."""
+    """Spikes, states and logits of any lowered model."""
 
     name = "onnx"
 
@@ -54,7 +56,7 @@ class OnnxBackend:
 
         with tempfile.TemporaryDirectory(prefix="snnkd_") as folder:
             path = Path(folder) / "model.onnx"
-            write_onnx(model, path)
+            write_onnx(model, path, keep_states=record.states or record.readout)
             session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             parts = [
                 self._chunk(model, session, inputs.chunk(start, start + _SAMPLES), record)
@@ -69,6 +71,20 @@ class OnnxBackend:
         else:
             feed = {"x": np.broadcast_to(x, (inputs.steps, *x.shape[1:]))}
         wanted = [n for n in model.spiking if record.spikes and record.wants(n)]
-        outputs = session.run(["logits", *(f"spikes.{n}" for n in wanted)], feed)  # type: ignore[attr-defined]
-        spikes = {n: torch.from_numpy(array.astype(np.uint8)) for n, array in zip(wanted, outputs[1:], strict=True)}
-        return Trace(logits=torch.from_numpy(outputs[0]), spikes=spikes, meta={"backend": self.name})
+        stateful = [n for n in model.nodes if isinstance(model.nodes[n], NEURONS)]
+        stateful = [n for n in stateful if (record.states and record.wants(n)) or self._read(model, n, record)]
+        names = ["logits", *(f"spikes.{n}" for n in wanted), *(f"after_{s}.{n}" for n in stateful for s in "uv")]
+        arrays = dict(zip(names, session.run(names, feed), strict=True))  # type: ignore[attr-defined]
+        trace = Trace(logits=torch.from_numpy(arrays["logits"]), meta={"backend": self.name})
+        trace.spikes = {n: torch.from_numpy(arrays[f"spikes.{n}"].astype(np.uint8)) for n in wanted}
+        if record.states:
+            trace.u = {n: torch.from_numpy(arrays[f"after_u.{n}"].astype(np.int32)) for n in stateful}
+        trace.v = {n: torch.from_numpy(arrays[f"after_v.{n}"].astype(np.int32)) for n in stateful}
+        if record.readout and not record.states and (name := model.readout_name) is not None:
+            params = model.profile.nodes[name]
+            state = "u" if isinstance(params, ReadoutParams) and params.read == "u" else "v"
+            trace.v[name] = torch.from_numpy(arrays[f"after_{state}.{name}"].astype(np.int32))
+        return trace
+
+    def _read(self, model: Model, name: str, record: Record) -> bool:
+        return record.readout and name == model.readout_name

@@ -22,7 +22,7 @@ from snnkd_deploy.errors import GraphError, Problem
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.onnx_nodes import Emitter
 from snnkd_deploy.graph.profile import PROFILE_KEY, NeuronParams, ReadoutParams, SynapseParams
-from snnkd_deploy.graph.topology import NEURONS, Shape, pair
+from snnkd_deploy.graph.topology import NEURONS, WEIGHTS, Shape, pair
 
 OPSET = 18
 Form = Literal["step", "scan"]
@@ -41,9 +41,11 @@ class State:
         return f"{self.name}_next"
 
 
-def write_onnx(model: Model, path: str | Path, form: Form = "scan") -> None:
-    """Write atomically, weights inside the file. Raises GraphError for a model that is not on a chip's grid,
-    or whose sums float32 cannot hold.
+def write_onnx(model: Model, path: str | Path, form: Form = "scan", *, keep_states: bool = False) -> None:
+    """Write atomically, weights inside the file. `keep_states` adds outputs after_u.<node> and after_v.<node>,
+    (T, B, ...), to a scan.
+
+    Raises GraphError for a model that is not on a chip's grid, or whose sums float32 cannot hold.
     """
     try:
         import onnx
@@ -52,7 +54,7 @@ def write_onnx(model: Model, path: str | Path, form: Form = "scan") -> None:
             "writing ONNX needs the package onnx", where=str(path), remedy='pip install "snnkd_deploy[onnx]"'
         ) from error
     path = Path(path)
-    proto = OnnxWriter(model, onnx).proto(form)
+    proto = OnnxWriter(model, onnx, keep_states=keep_states).proto(form)
     onnx.checker.check_model(proto, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
@@ -63,8 +65,8 @@ def write_onnx(model: Model, path: str | Path, form: Form = "scan") -> None:
 class OnnxWriter:
     """Translates the nodes of one model."""
 
-    def __init__(self, model: Model, onnx: Any) -> None:
-        self.model, self.onnx, self.helper = model, onnx, onnx.helper
+    def __init__(self, model: Model, onnx: Any, *, keep_states: bool = False) -> None:
+        self.model, self.onnx, self.helper, self.keep_states = model, onnx, onnx.helper, keep_states
         self.flat = [name for part in model.order for name in part]
         self.place = {name: (i, j) for i, part in enumerate(model.order) for j, name in enumerate(part)}
         problems = self._check()
@@ -78,6 +80,13 @@ class OnnxWriter:
         if not model.on_chip_grid:
             return [Problem("the model carries no integers of a chip", model.path or "model", remedy="lower it first")]
         problems = []
+        for name, node in model.nodes.items():
+            if isinstance(node, nir.AvgPool2d):
+                problems.append(Problem("average pooling is not integer", name, remedy="lower the model: it folds"))
+            elif isinstance(node, (*NEURONS, *WEIGHTS)) and name not in model.profile.nodes:
+                problems.append(Problem("no integer parameters", name, remedy="lower the model again"))
+        if problems:
+            return problems
         self.bounds = self._bounds()
         for name, bound in self.bounds.items():
             if isinstance(model.profile.nodes.get(name), SynapseParams) and bound > EXACT_FLOAT32:
@@ -251,8 +260,17 @@ class OnnxWriter:
         v = emitter.membrane(f"v.{name}", u, params.Dv, self.model.bias_int(name))
         next_v = f"v.{name}_next" if params.Dv != DECAY_ONE else f"v.{name}_unused"
         if isinstance(params, NeuronParams):
-            return emitter.fire(v, params.vth, f"{emitter.prefix}spikes.{name}", next_v)
-        emitter.emit("Identity", v, name=next_v)
+            out = emitter.fire(v, params.vth, f"{emitter.prefix}spikes.{name}", next_v)
+        else:
+            emitter.emit("Identity", v, name=next_v)
+        if self.keep_states:
+            # An image in the bias register leaves u at 0.
+            as_bias = any(self.model.synapse(s).as_bias for s in self.model.weight_sources(name))
+            kept = emitter.constant(0.0 if as_bias else 1.0)
+            emitter.emit("Mul", u, kept, name=f"{emitter.prefix}after_u.{name}")
+            emitter.emit("Identity", next_v, name=f"{emitter.prefix}after_v.{name}")
+        if isinstance(params, NeuronParams):
+            return out
         return emitter.emit("Identity", u if params.read == "u" else v, name=f"{emitter.prefix}state.{name}")
 
     def _delayed(self, emitter: Emitter, name: str, x: str) -> str:
@@ -316,6 +334,7 @@ class OnnxWriter:
         readout = model.readout_name
         if readout is not None:
             kept.append(f"state.{readout}")
+        kept += self._recorded()
         if constant:
             scanned = self._info("tick", "INT64", [])
         else:
@@ -351,7 +370,13 @@ class OnnxWriter:
             inputs.append(self._info("T", "INT64", []))
         outputs = [self._info("logits", "DOUBLE", ["B", None])]
         outputs += [self._info(f"spikes.{n}", "FLOAT", [None, "B", *model.shapes[n]]) for n in model.spiking]
+        outputs += [self._info(n, "DOUBLE", [None, "B", *self._shape_of(n)]) for n in self._recorded()]
         return self.helper.make_graph(emitter.nodes, "run", inputs, outputs, list(emitter.constants.values()))
+
+    def _recorded(self) -> list[str]:
+        """Every state after every step, where the caller wants them."""
+        populations = [n for n in self.flat if isinstance(self.model.nodes[n], NEURONS)] if self.keep_states else []
+        return [f"after_{state}.{name}" for name in populations for state in "uv"]
 
     def _kind(self, kept: str) -> str:
         return "FLOAT" if kept.startswith("spikes.") else "DOUBLE"
