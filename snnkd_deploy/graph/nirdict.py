@@ -25,6 +25,7 @@ KNOWN = {
 }
 # Files of older NIR releases lack these; NIR itself reads them so.
 _OPTIONAL = {"metadata", "v_reset", "w_in", "input_shape", "input_type", "start_dim", "end_dim"}
+_NEURONS = (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF)
 _SHAPES = {nir.Input: "shape", nir.Output: "shape"}
 
 
@@ -95,6 +96,15 @@ def _node(entry: Any, name: str, problems: list[Problem]) -> nir.NIRNode | None:
         fields["input_type"] = None  # ours is inferred; exporters write batch sizes into it
     elif kind in (nir.Conv1d, nir.Conv2d):
         fields["input_shape"] = None
+    if issubclass(kind, _NEURONS):
+        numbers = {k: np.asarray(v) for k, v in fields.items() if k not in ("type", "metadata")}
+        try:  # NIR wants one shape for all parameters; some files mix numbers and arrays
+            shape = np.broadcast_shapes(*(v.shape for v in numbers.values()))
+        except ValueError:
+            have = ", ".join(f"{k} {v.shape}" for k, v in numbers.items())
+            problems.append(Problem("the parameters have different shapes", name, have=have))
+            return None
+        fields |= {k: np.broadcast_to(v, shape).copy() for k, v in numbers.items()}
     try:
         return dict2NIRNode(fields)
     except Exception as error:  # whatever NIR's constructors run into
