@@ -116,6 +116,27 @@ class NeuronSpec(_Strict):
     input_shift: Annotated[int, Field(ge=0, le=16)]  # synaptic sums enter u as `sum << input_shift`
     step_latency: Annotated[int, Field(ge=0)] = 1  # timesteps a spike needs to cross one synapse
 
+    @model_validator(mode="after")
+    def _implemented(self) -> NeuronSpec:
+        # What is written here must be what runs: values that the family's arithmetic does not have are refused.
+        wrong = [f"{k} = {getattr(self, k)!r} (only {v!r})" for k, v in _CUBA_LIF.items() if getattr(self, k) != v]
+        if wrong:
+            raise ValueError(f"family cuba_lif does not implement {', '.join(wrong)}")
+        return self
+
+
+_CUBA_LIF = {
+    "reset": "zero",
+    "fires": ">",
+    "decay_bits": 12,
+    "rounding": "toward_zero",
+    "u_bits": 24,
+    "v_bits": 24,
+    "u_overflow": "wrap",
+    "v_overflow": "saturate",
+    "input_shift": 6,
+}
+
 
 class Parameters(_Strict):
     """Grids of everything that is stored on the chip."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 from snnkd_deploy.chips import ChipSpec, load_chip
@@ -32,3 +34,13 @@ def lower(what: Student | Model, chip: ChipSpec | str | None = None, **options: 
         student.eval()
         student.to_chip(load_chip(chip) if isinstance(chip, str) else chip)
     return lower_student(student, **options)
+
+
+class _CallableModule(ModuleType):
+    """`sd.lower(...)` is the public call, and Python binds this package to the same name."""
+
+    def __call__(self, what: Student | Model, chip: ChipSpec | str | None = None, **options: Any) -> Model:
+        return lower(what, chip, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

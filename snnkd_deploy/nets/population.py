@@ -262,7 +262,9 @@ class Population(nn.Module):
             self.shift = min(MAX_SHIFT, max(0, round(math.log2(units / HOST_LEVELS_PER_THRESHOLD))))
         gain = [2.0**self.shift / s.payload if s.payload else 1.0 for s in synapses]
         weights = [s.weight * g for s, g in zip(synapses, gain, strict=True)]
-        return population_scale(weights, self.bias, threshold, self.Du, chip, [1.0 / g for g in gain])
+        # One weight of a pooled synapse is heard from every position of its map.
+        each = [max(1, s.pool_area) / g for s, g in zip(synapses, gain, strict=True)]
+        return population_scale(weights, self.bias, threshold, self.Du, chip, each)
 
     def resume_chip(self, chip: ChipSpec, shift: int) -> None:
         """Bring a freshly built population into the shape that `to_chip` leaves, before loading weights."""
@@ -280,6 +282,7 @@ class Population(nn.Module):
         reach = sum(
             float(self.weight_int(synapse).abs().flatten(1).sum(1).max())
             * (synapse.payload / 2.0**self.shift if synapse.payload else 1.0)
+            * max(1, synapse.pool_area)
             for synapse in self._synapses()
         )
         if self.bias is not None:

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from snnkd_deploy.arithmetic import CubaParams, CubaState, integrate
+from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.nets.population import Population
 
@@ -85,8 +87,16 @@ class Student(nn.Module):
             logits=logits,
             features=None if features is None else outputs[features.name],
             spikes=spikes,
-            votes=sums.sum(0),
+            votes=sums.sum(0) if self.mode == "float" else self._accumulated(sums),
         )
+
+    @torch.no_grad()
+    def _accumulated(self, sums: Tensor) -> Tensor:
+        """What the chip's integrator holds after T steps, in synaptic units: it saturates like any membrane."""
+        integer = sums.detach().to(torch.float64)
+        state = CubaState(torch.zeros_like(integer[0]), torch.zeros_like(integer[0]))
+        _, v = integrate(integer, CubaParams(DECAY_ONE, 0, 0, u_in_range=True), state)
+        return v[-1] / (1 << INPUT_SHIFT)
 
     def to_chip(self, chip: ChipSpec) -> None:
         """Fold, choose scales, and compute in the chip's integers from now on. Parameters change identity."""

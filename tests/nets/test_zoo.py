@@ -124,3 +124,25 @@ def test_a_recurrent_encoder_is_refused():
 def test_unknown_student_names_the_nearest():
     with pytest.raises(UsageError, match="did you mean resnet20"):
         build_student(StudentPlan("resnet2", (1, 8, 8), 10, 255, 2))
+
+
+def test_a_saturating_readout_saturates_in_training_too():
+    """More steps than the integrator's register holds: training must report what the chip answers."""
+    student, x = active("conv", steps=40, width=0.5)
+    readout = student.readout
+    readout.scale.fill_(60 * float(readout.scale))  # far beyond what the search would choose
+    with torch.no_grad():
+        votes = student(x).votes
+    trace = ExactBackend().run(
+        lower_student(student), make_inputs(x[None].numpy(), lower_student(student), 40), Record(readout=True)
+    )
+    assert trace.v["readout"].abs().max() == 2**23 - 1, "nothing saturated: the test would mean nothing"
+    assert torch.equal(trace.v["readout"][-1], (votes * 64).to(torch.int32))
+
+
+def test_library_call_lower_is_callable_after_other_calls():
+    import snnkd_deploy as sd
+
+    assert callable(sd.load_model)
+    student, _ = active("mlp")
+    assert sd.lower(student).on_chip_grid
