@@ -34,10 +34,34 @@ def normalise(graph: nir.NIRGraph) -> nir.NIRGraph:
     Dangling edges and the like are left as they are: the checker names them.
     """
     nodes, edges = _inline(graph.nodes, [(str(a), str(b)) for a, b in graph.edges], "")
-    flat = nir.NIRGraph(nodes=nodes, edges=edges, metadata=graph.metadata, type_check=False)
-    if all(end in nodes for edge in edges for end in edge):
-        _settle_shapes(flat)
-    return flat
+    if any(end not in nodes for edge in edges for end in edge):
+        return nir.NIRGraph(nodes=nodes, edges=edges, metadata=graph.metadata, type_check=False)
+    try:
+        return _settled(nodes, edges, graph.metadata)
+    except GraphError:
+        trimmed = _without_batch(nodes)
+        if trimmed is None:
+            raise
+        try:
+            return _settled(trimmed, edges, graph.metadata)
+        except GraphError:
+            pass
+        raise
+
+
+def _settled(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], metadata: dict[str, Any]) -> nir.NIRGraph:
+    graph = nir.NIRGraph(nodes=dict(nodes), edges=edges, metadata=metadata, type_check=False)
+    _settle_shapes(graph)
+    return graph
+
+
+def _without_batch(nodes: dict[str, nir.NIRNode]) -> dict[str, nir.NIRNode] | None:
+    """The same nodes with the input's first axis gone: some exporters leave the batch in it."""
+    inputs = [name for name, node in nodes.items() if isinstance(node, nir.Input)]
+    declared = next(iter(nodes[inputs[0]].input_type.values()), None) if len(inputs) == 1 else None
+    if declared is None or np.size(declared) < 2:
+        return None
+    return {**nodes, inputs[0]: nir.Input({"input": np.asarray(declared)[1:]})}
 
 
 # -- subgraphs ------------------------------------------------------------------------------------------

@@ -94,6 +94,13 @@ def test_non_square_kernels_and_types():
     assert again.nodes["c"].input_shape == (8, 8)
 
 
+def test_an_input_that_kept_its_batch_axis():
+    """norse's exporter: the graph only fits together without it."""
+    nodes = ends((4, 10), (4, 20)) | {"fc": nir.Linear(np.ones((20, 10))), "n": lif(20)}
+    shapes = infer_shapes(normalise(graph(nodes, "input>fc", "fc>n", "n>output")))
+    assert shapes["input"] == (10,) and shapes["output"] == (20,)
+
+
 # -- order of loops -----------------------------------------------------------------------------------------
 
 
