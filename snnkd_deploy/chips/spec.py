@@ -116,14 +116,6 @@ class NeuronSpec(_Strict):
     input_shift: Annotated[int, Field(ge=0, le=16)]  # synaptic sums enter u as `sum << input_shift`
     step_latency: Annotated[int, Field(ge=0)] = 1  # timesteps a spike needs to cross one synapse
 
-    @model_validator(mode="after")
-    def _implemented(self) -> NeuronSpec:
-        # What is written here must be what runs: values that the family's arithmetic does not have are refused.
-        wrong = [f"{k} = {getattr(self, k)!r} (only {v!r})" for k, v in _CUBA_LIF.items() if getattr(self, k) != v]
-        if wrong:
-            raise ValueError(f"family cuba_lif does not implement {', '.join(wrong)}")
-        return self
-
 
 _CUBA_LIF = {
     "reset": "zero",
@@ -179,6 +171,18 @@ class ChipSpec(_Strict):
     time: dict[str, Quantity] = {}
     path: str = ""
     sha256: str = ""
+
+    @model_validator(mode="after")
+    def _implemented(self) -> ChipSpec:
+        # What a chip file says must be what runs: values that the family's arithmetic does not have are refused.
+        wrong = [
+            f"{k} = {getattr(self.neuron, k)!r} (only {v!r})"
+            for k, v in _CUBA_LIF.items()
+            if getattr(self.neuron, k) != v
+        ]
+        if wrong:
+            raise ValueError(f"[neuron] family cuba_lif does not implement {', '.join(wrong)}")
+        return self
 
     def limit(self, name: str) -> float | None:
         """The value of a limit, or None where it is unknown or not listed."""

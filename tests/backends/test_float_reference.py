@@ -1,5 +1,7 @@
 """The float reference: hand-computed steps, an obvious simulation on random graphs, conventions of files."""
 
+import itertools
+
 import nir
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def chain(*nodes, shape=(1,), dt=1.0, reset="zero", **profile):
     named = {"input": nir.Input({"input": np.array(shape)})} | {f"n{i}": node for i, node in enumerate(nodes)}
     named["output"] = nir.Output({"output": np.array(shape)})
     names = list(named)
-    graph = nir.NIRGraph(named, list(zip(names, names[1:], strict=False)), type_check=False)
+    graph = nir.NIRGraph(named, list(itertools.pairwise(names)), type_check=False)
     return Model(normalise(graph), Profile(dt_s=dt, reset=reset, encoding=Encoding(kind="float"), **profile))
 
 

@@ -50,7 +50,13 @@ def test_dense_without_a_neuron_integrates_u_by_hand(tmp_path):
 
 
 def test_an_image_of_biases_drives_the_input_layer(tmp_path):
-    image = {"type": "input", "shape": np.array([3]), "neuron": cuba(4096, 1024, 5, "LOIHI"), "weight": 36.0, "bias": 34.0}
+    image = {
+        "type": "input",
+        "shape": np.array([3]),
+        "neuron": cuba(4096, 1024, 5, "LOIHI"),
+        "weight": 36.0,
+        "bias": 34.0,
+    }
     model = read_net(write(tmp_path / "m.net", [image, dense(np.array([[2, 2, -2]]), cuba())]))
     trace = run(model, np.array([3.0, 6, -4]).reshape(1, 1, 3), steps=3)
     # v = 3/4 v + 64 x, fires above 320
@@ -167,7 +173,12 @@ def student(net="conv", encoding="current", shape=(3, 8, 6), **options):
 
 @pytest.mark.parametrize(
     ("net", "encoding", "shape"),
-    [("conv", "current", (3, 8, 6)), ("mlp", "current", (12,)), ("mlp", "events", (30,)), ("conv", "events", (2, 8, 6))],
+    [
+        ("conv", "current", (3, 8, 6)),
+        ("mlp", "current", (12,)),
+        ("mlp", "events", (30,)),
+        ("conv", "events", (2, 8, 6)),
+    ],
 )
 def test_students_come_back_whole(net, encoding, shape, tmp_path):
     model = student(net, encoding, shape)

@@ -41,7 +41,9 @@ def test_subgraphs_are_opened_and_keep_their_names():
 
 def test_subgraphs_in_subgraphs_and_one_that_only_passes_on():
     empty = graph(ends((3,), (3,)), "input>output")
-    outer = graph(ends((3,), (3,)) | {"cell": recurrent_cell(), "wire": empty}, "input>wire", "wire>cell", "cell>output")
+    outer = graph(
+        ends((3,), (3,)) | {"cell": recurrent_cell(), "wire": empty}, "input>wire", "wire>cell", "cell>output"
+    )
     flat = normalise(graph(ends((3,), (3,)) | {"block": outer}, "input>block", "block>output"))
     assert set(flat.nodes) == {"input", "block.cell.lif", "block.cell.w_rec", "output"}
     assert ("input", "block.cell.lif") in flat.edges and ("block.cell.lif", "output") in flat.edges
