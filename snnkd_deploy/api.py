@@ -8,6 +8,7 @@ print(sd.compare(trace, sd.run(model, x, backend="lava")).identical)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.inputs import make_inputs
-from snnkd_deploy.backends.registry import usable_backend
+from snnkd_deploy.backends.registry import closing_backend, usable_backend
 from snnkd_deploy.backends.replay import stamp
+from snnkd_deploy.backends.stream import stream
 from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.chips import ChipSpec, load_chip
-from snnkd_deploy.errors import BackendError
 from snnkd_deploy.evaluate import OpCounts, count_ops, estimate_energy, estimate_latency, fit
 from snnkd_deploy.evaluate.diagnose import Diagnosis, Reproducer, diagnose, reduce_case
 from snnkd_deploy.evaluate.parity import Divergence, ParityReport, compare_traces
@@ -55,20 +56,24 @@ def run(
     backend: str = "exact",
     steps: int | None = None,
     states: bool = False,
+    worker: str | None = None,
+    store: str | Path | None = None,
+    chunk: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Trace:
-    """Run a model on a batch from zero state.
+    """Run a model on a batch from zero state, in chunks; a backend that fails is tried again.
 
-    x: (T, B, ...) in the model's encoding, or a constant (1, B, ...) with `steps`. Raises DataError for an
-    input that does not fit, BackendError with everything the backend cannot do of this model.
+    x: (T, B, ...) in the model's encoding, or a constant (1, B, ...) with `steps`. worker: a command behind
+    which the backend lives (`python3.10`, `ssh board ...`). store: a folder that keeps finished chunks until the
+    whole is done, so that a later call goes on. chunk: samples at once. Raises DataError for an input that does
+    not fit, BackendError with everything the backend cannot do of this model.
     """
     if not isinstance(model, Model):
         model = load_model(model)
     inputs = x if isinstance(x, Inputs) else make_inputs(x, model, steps)
-    chosen = usable_backend(backend)
-    problems = chosen.check(model)
-    if problems:
-        raise BackendError.from_problems(problems)
-    trace = chosen.run(model, inputs, Record(states=states))
+    folder = None if store is None else Path(store)
+    with closing_backend(usable_backend(backend, worker)) as chosen:
+        trace = stream(chosen, model, inputs, Record(states=states), store=folder, chunk=chunk, progress=progress)
     trace.meta |= {"backend": backend, "samples": inputs.samples}
     stamp(trace, model, inputs)
     return trace
@@ -84,15 +89,22 @@ def compare(expected: Trace | str | Path, got: Trace | str | Path, *, order: lis
 
 
 def reproduce(
-    model: Model, inputs: Inputs, expected: Trace, where: Divergence, *, backends: tuple[str, str] | None = None
+    model: Model,
+    inputs: Inputs,
+    expected: Trace,
+    where: Divergence,
+    *,
+    backends: tuple[str, str] | None = None,
+    workers: dict[str, str] | None = None,
 ) -> Reproducer:
     """The smallest cut of model and input that still diverges; confirmed by running both `backends` on it."""
     if backends is None:
         return reduce_case(model, inputs, expected, where, None, None)
-    a, b = backends
-    return reduce_case(
-        model, inputs, expected, where, lambda m, x: run(m, x, backend=a), lambda m, x: run(m, x, backend=b)
-    )
+
+    def runner(name: str) -> Callable[[Model, Inputs], Trace]:
+        return lambda m, x: run(m, x, backend=name, worker=(workers or {}).get(name))
+
+    return reduce_case(model, inputs, expected, where, runner(backends[0]), runner(backends[1]))
 
 
 def chip_of(chip: str | Path | ChipSpec) -> ChipSpec:

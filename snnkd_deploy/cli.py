@@ -93,6 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
         p = verb(name, one_stage, f"Stage '{name}' of a run directory.", f"snnkd {name} runs/demo")
         p.add_argument("folder", type=Path, metavar="DIR")
         p.add_argument("--data", type=Path, help="folder that holds the data sets")
+        if name == "validate":
+            _worker(p)
 
     p = verb(
         "report",
@@ -116,6 +118,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--input", type=Path, required=True, metavar="X.npz", help="x (T, B, ...) and optional T, y")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="TRACE.npz")
     p.add_argument("--state", action="store_true", help="record u and v after each step as well")
+    p.add_argument("--chunk", type=int, metavar="N", help="samples at once (default: what the backend prefers)")
+    _worker(p)
     _foreign(p)
 
     p = verb(
@@ -130,6 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--input", type=Path, metavar="X.npz")
     p.add_argument("--model", type=Path, metavar="MODEL", help="with two traces and --input: name the causes as well")
     p.add_argument("--reproducer", type=Path, metavar="DIR", help="write a minimal .nir and .npz that still diverge")
+    _worker(p)
     _foreign(p)
 
     p = verb(
@@ -178,6 +183,16 @@ def _foreign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reset", choices=("zero", "subtract"), help="reset kind, for a .nir without a profile")
 
 
+def _worker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--worker",
+        action="append",
+        default=[],
+        metavar="[BACKEND=]CMD",
+        help='run the backend in another interpreter or on another machine: "python3.10", "ssh board snnkd-python"',
+    )
+
+
 # -- verbs ----------------------------------------------------------------------------------------------
 
 
@@ -217,7 +232,8 @@ def _finish(pipeline: Any) -> Result:
 def one_stage(args: argparse.Namespace) -> Result:
     from snnkd_deploy.pipeline import Run
 
-    facts = Run.open(args.folder, data_root=args.data).stage(args.verb)
+    workers = getattr(args, "worker", [])
+    facts = Run.open(args.folder, data_root=args.data, workers=workers).stage(args.verb)
     _show(f"{args.verb}: done")
     return {"stage": args.verb, "facts": facts}
 
@@ -241,16 +257,26 @@ def report(args: argparse.Namespace) -> Result:
 def simulate(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
     from snnkd_deploy.backends.inputs import load_inputs
+    from snnkd_deploy.backends.registry import worker_commands
+    from snnkd_deploy.backends.stream import forget
+    from snnkd_deploy.progress import since_last, task
 
     model = api.load_model(args.model, dt_s=args.dt, reset=args.reset)
     inputs, labels = load_inputs(args.input, model)
-    trace = api.run(model, inputs, backend=args.backend, states=args.state)
+    worker = worker_commands(args.worker, [args.backend]).get(args.backend)
+    chunks = args.output.with_name(args.output.name + ".chunks")
+    with task(args.backend, inputs.samples) as advance:
+        options = {"worker": worker, "store": chunks, "chunk": args.chunk, "progress": since_last(advance)}
+        trace = api.run(model, inputs, backend=args.backend, states=args.state, **options)
     if inputs.x.shape[0] == inputs.steps:
         trace.meta["input_spikes"] = float((inputs.x != 0).sum())
     trace.save(args.output)
+    forget(chunks)
     rates = {name: float(s.double().mean()) for name, s in trace.spikes.items()}
     found: dict[str, Any] = {"trace": str(args.output), "backend": args.backend, "rates": rates, **trace.meta}
-    _show(f"{args.backend}: {inputs.samples} samples x {inputs.steps} steps -> {args.output}")
+    rate = trace.meta["stream"]["samples_per_s"]
+    speed = "" if rate is None else f", {rate:.4g} samples/s"
+    _show(f"{args.backend}: {inputs.samples} samples x {inputs.steps} steps{speed} -> {args.output}")
     for name, rate in rates.items():
         _show(f"  {name:<16} rate {100 * rate:.2f} %")
     if labels is not None:
@@ -262,9 +288,11 @@ def simulate(args: argparse.Namespace) -> Result:
 def compare(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
     from snnkd_deploy.backends.inputs import load_inputs
+    from snnkd_deploy.backends.registry import worker_commands
     from snnkd_deploy.backends.trace import Trace
 
     model_path = args.a if args.backends else args.model
+    workers: dict[str, str] = {}
     model, inputs = None, None
     if model_path is not None and args.input is not None:
         model = api.load_model(model_path, dt_s=args.dt, reset=args.reset)
@@ -273,7 +301,8 @@ def compare(args: argparse.Namespace) -> Result:
         names = [name for name in args.backends.split(",") if name]
         if len(names) < 2 or model is None or inputs is None:
             raise UsageError("comparing backends needs at least two of them and --input X.npz")
-        traces = {name: api.run(model, inputs, backend=name) for name in names}
+        workers = worker_commands(args.worker, names[1:])
+        traces = {name: api.run(model, inputs, backend=name, worker=workers.get(name)) for name in names}
         reference = names[0]
     elif args.b is not None:
         if args.reproducer is not None and model is None:
@@ -305,7 +334,9 @@ def compare(args: argparse.Namespace) -> Result:
         found[name] |= {"first_divergence": diagnosis.divergence.to_dict(), "diagnosis": diagnosis.to_dict()}
         if args.reproducer is not None:
             pair = (reference, name) if args.backends else None
-            small = api.reproduce(model, inputs, traces[reference], diagnosis.divergence, backends=pair)
+            small = api.reproduce(
+                model, inputs, traces[reference], diagnosis.divergence, backends=pair, workers=workers
+            )
             paths = small.write(args.reproducer / name if len(traces) > 2 else args.reproducer)
             _show(f"reproducer{'' if small.confirmed else ' (not run again)'}: {paths[0]} {paths[1]}")
             found[name]["reproducer"] = {"files": [str(p) for p in paths], "confirmed": small.confirmed}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,7 +19,8 @@ import torch
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.inputs import make_inputs
-from snnkd_deploy.backends.registry import get_backend, usable_backend
+from snnkd_deploy.backends.registry import closing_backend, usable_backend, worker_commands
+from snnkd_deploy.backends.stream import forget, stream
 from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.chips import ChipSpec, load_chip
 from snnkd_deploy.data import Dataset, load_dataset
@@ -44,7 +45,7 @@ from snnkd_deploy.nets.student import Student
 from snnkd_deploy.nets.surrogate import get_surrogate
 from snnkd_deploy.nets.teachers import Teacher, TeacherPlan, build_teacher
 from snnkd_deploy.nets.zoo import FLOAT_ONLY, build_student
-from snnkd_deploy.progress import Advance, say, task
+from snnkd_deploy.progress import say, since_last, task
 from snnkd_deploy.recipe import Recipe, load_recipe, recipe_toml
 from snnkd_deploy.report import Report, write_report
 
@@ -68,7 +69,10 @@ class Run:
         data_root: Path | None = None,
         command: str = "",
         skip_missing_backends: bool = False,
+        workers: Sequence[str] = (),
     ) -> None:
+        others = [name for name in recipe.validate_.backends if name != "exact"]
+        self.workers = {**recipe.validate_.workers, **worker_commands(workers, others)}
         self.folder, self.recipe, self.data_root, self.command = folder, recipe, data_root, command
         self.skip_missing_backends = skip_missing_backends
         self.chip: ChipSpec = load_chip(recipe.chip)
@@ -130,6 +134,8 @@ class Run:
         attempt(lambda: build_augment(list(recipe.train.augment)))
         attempt(lambda: build_augment(list(recipe.teacher.augment)))
         for name in recipe.validate_.backends:
+            if name in self.workers:
+                continue  # asked when it is its turn: a board may be slow to answer
             if self.skip_missing_backends:
                 try:
                     usable_backend(name)
@@ -486,18 +492,18 @@ class Run:
         for name in ("exact", *(b for b in wanted.backends if b != "exact" and b not in self.missing)):
             started = time.monotonic()
             say(f"{name}: {samples} samples x {inputs.steps} steps")
-            backend = get_backend(name)
-            with task(name, samples) as advance:
-                if hasattr(backend, "progress"):
-                    backend.progress = _since_last(advance)
-                trace = backend.run(model, inputs, Record())
+            chunks = self.folder / "traces" / f"{name}.chunks"
+            with task(name, samples) as advance, closing_backend(usable_backend(name, self.workers.get(name))) as used:
+                trace = stream(used, model, inputs, Record(), store=chunks, progress=since_last(advance))
             trace.meta |= {"model": model.sha256, "samples": samples}
             path = self.folder / "traces" / f"{name}.npz"
             trace.save(path)
+            forget(chunks)
             outputs.append(path)
             entry: dict[str, Any] = {
                 "accuracy": float((trace.predictions == labels).double().mean()),
                 "seconds": round(time.monotonic() - started, 2),
+                "stream": trace.meta["stream"],
             }
             if reference is None:
                 reference = trace
@@ -542,18 +548,6 @@ def load_report(folder: Path) -> Report:
         return Report.from_json(path.read_text("utf-8"))
     except ValueError as error:
         raise DataError(f"not a report of this release: {error}", where=str(path)) from error
-
-
-def _since_last(advance: Advance) -> Callable[[int, int], None]:
-    """Backends report samples done so far; bars advance by differences."""
-    last = 0
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        advance(done - last, "")
-        last = done
-
-    return report
 
 
 def _forget(folder: Path) -> None:

@@ -70,3 +70,16 @@ def _plain(label: str, total: int) -> Advance:
             print(f"{label}: {done_so_far}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
 
     return advance
+
+
+def since_last(advance: Advance) -> Callable[[int, int], None]:
+    """For work that reports how much is done so far: bars advance by differences."""
+    last = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if done > last:
+            advance(done - last, "")
+            last = done
+
+    return report

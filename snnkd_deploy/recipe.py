@@ -92,10 +92,14 @@ class TrainRecipe(_Section):
 
 
 class ValidateRecipe(_Section):
-    """Which backends must agree spike for spike, over how many test samples."""
+    """Which backends must agree spike for spike, over how many test samples.
+
+    `workers`: backend -> command behind which it lives, e.g. `workers.lava = "ssh board snnkd-python"`.
+    """
 
     backends: tuple[str, ...] = ("exact", "lava")
     samples: Count = 300
+    workers: dict[str, str] = {}
 
 
 class Recipe(_Section):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 
 from snnkd_deploy.backends.base import Availability, Backend
@@ -36,12 +38,48 @@ def get_backend(name: str) -> Backend:
     return backend
 
 
-def usable_backend(name: str) -> Backend:
-    """The backend, or a BackendError that says how to install what it lacks."""
-    backend = get_backend(name)
+def usable_backend(name: str, worker: str | None = None) -> Backend:
+    """The backend, or a BackendError that says how to install what it lacks.
+
+    worker: a command behind which it lives, in another interpreter or on another machine (backends/worker).
+    """
+    backend: Backend
+    if worker is None:
+        backend = get_backend(name)
+    else:
+        from snnkd_deploy.backends.worker import WorkerBackend
+
+        backend = WorkerBackend(name, worker)
     state: Availability = backend.availability()
     if not state.usable:
         raise BackendError(
             f"backend '{name}' is not usable here: {state.note or 'not installed'}", remedy=state.install
         )
     return backend
+
+
+@contextmanager
+def closing_backend(backend: Backend) -> Iterator[Backend]:
+    """Ends the worker of a backend that has one."""
+    try:
+        yield backend
+    finally:
+        close = getattr(backend, "close", None)
+        if close is not None:
+            close()
+
+
+def worker_commands(options: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """`--worker CMD` or `--worker BACKEND=CMD`, several times: backend -> command. A bare CMD is for all `names`."""
+    found: dict[str, str] = {}
+    for option in options:
+        name, equals, command = option.partition("=")
+        if equals and name.strip() in (*names, *_entries()):
+            if name.strip() not in names:
+                raise UsageError(
+                    f"there is no backend '{name.strip()}' in this call", where="--worker", have=", ".join(names)
+                )
+            found[name.strip()] = command.strip()
+        else:
+            found |= {name: option for name in names if name not in found}
+    return found

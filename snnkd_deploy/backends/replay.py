@@ -51,6 +51,12 @@ class ReplayBackend:
         self.path = path if path is not None else os.environ.get(VARIABLE)
         self._trace: Trace | None = None
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """Which recording answers."""
+        content = b"" if not self.path or not Path(self.path).is_file() else Path(self.path).read_bytes()
+        return {"recording": hashlib.sha256(content).hexdigest()}
+
     def availability(self) -> Availability:
         try:
             trace = self._load()

@@ -19,7 +19,7 @@ import pytest
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.lava import LavaBackend, session
 from snnkd_deploy.backends.lava.build import Builder
-from snnkd_deploy.backends.lava.reaper import session_members
+from snnkd_deploy.backends.reaper import session_members
 from snnkd_deploy.backends.trace import Record
 from snnkd_deploy.errors import BackendError
 

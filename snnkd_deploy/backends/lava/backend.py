@@ -30,6 +30,7 @@ class LavaBackend:
     """
 
     name = "lava"
+    chunk_samples = 100  # a second or two to compile and start, whatever the number of samples
 
     def __init__(
         self,
@@ -45,6 +46,11 @@ class LavaBackend:
             raise BackendError(f"unknown conv '{conv}'", where="LavaBackend", need="sparse or conv")
         self.options = Options(conv=conv, hardware=hardware)
         self.python, self.stall_s, self.timeout_s, self.progress = python, stall_s, timeout_s, progress
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What besides model and inputs could change a result."""
+        return {"conv": self.options.conv, "hardware": self.options.hardware}
 
     def availability(self) -> Availability:
         return lava_availability(self.python)

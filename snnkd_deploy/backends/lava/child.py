@@ -24,7 +24,7 @@ if __package__ in (None, ""):  # started by path: make the package importable wi
         _package.__path__ = [str(_HERE.parents[1 - _depth] if _depth < 2 else _HERE)]
         sys.modules[_name] = _package
 
-from snnkd_deploy.backends.lava import reaper
+from snnkd_deploy.backends import reaper
 from snnkd_deploy.backends.lava.plan import Plan
 from snnkd_deploy.backends.lava.shim import import_lava
 

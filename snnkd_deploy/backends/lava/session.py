@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snnkd_deploy.backends.lava import reaper
+from snnkd_deploy.backends import reaper
 from snnkd_deploy.errors import BackendError
 
 _POLL_S = 0.02

@@ -1,4 +1,4 @@
-"""End a Lava session completely: every process but the resource tracker, which then frees shared memory.
+"""End a session of processes completely: every one but the resource tracker, which then frees shared memory.
 
 Lava's own `stop()` hangs after an exception or Ctrl-C, and files in /dev/shm stay until reboot. Only the
 resource tracker of Python's multiprocessing knows them; it removes them once its last client is gone, so
@@ -74,3 +74,34 @@ def die_with_parent() -> None:
         os._exit(3)
 
     threading.Thread(target=wait, daemon=True, name="die-with-parent").start()
+
+
+def kill_descendants(wait_s: float = 5.0) -> list[int]:
+    """SIGKILL what this process started and still runs in its session; returns the pids that are still alive.
+
+    A child that leads a session of its own, as a Lava run does, ends itself when our end of its stdin closes.
+    """
+    own, session = os.getpid(), os.getsid(0)
+    if session == own:
+        return kill_session(session, wait_s, spare=own)
+    deadline = time.monotonic() + wait_s
+    while True:
+        members = {pid: t for pid, t in session_members(session).items() if pid != own and _descends(pid, own)}
+        late = time.monotonic() > deadline
+        if not members or late:
+            return list(members)
+        for pid, tracker in members.items():
+            if not tracker:
+                _kill(os.kill, pid)
+        time.sleep(0.02)
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        try:
+            pid = int((_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+        if pid == ancestor:
+            return True
+    return False
