@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
         "snnkd simulate runs/demo/model.nir --backend exact --input X.npz -o TRACE.npz --state",
     )
     p.add_argument("model", type=Path, metavar="MODEL")
-    p.add_argument("--backend", default="exact", help="see `snnkd backends` (default: %(default)s)")
+    p.add_argument("--backend", help="see `snnkd backends` (default: exact, or float where no chip's grid is carried)")
     p.add_argument("--input", type=Path, required=True, metavar="X.npz", help="x (T, B, ...) and optional T, y")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="TRACE.npz")
     p.add_argument("--state", action="store_true", help="record u and v after each step as well")
@@ -179,8 +179,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _foreign(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dt", type=float, metavar="S", help="timestep in seconds, for a .nir without a profile")
-    parser.add_argument("--reset", choices=("zero", "subtract"), help="reset kind, for a .nir without a profile")
+    from snnkd_deploy.verbs.options import add_model_options
+
+    add_model_options(parser)
 
 
 def _worker(parser: argparse.ArgumentParser) -> None:
@@ -260,23 +261,25 @@ def simulate(args: argparse.Namespace) -> Result:
     from snnkd_deploy.backends.registry import worker_commands
     from snnkd_deploy.backends.stream import forget
     from snnkd_deploy.progress import since_last, task
+    from snnkd_deploy.verbs.options import model_from
 
-    model = api.load_model(args.model, dt_s=args.dt, reset=args.reset)
+    model = model_from(args.model, args, args.input)
+    backend = args.backend or ("exact" if model.on_chip_grid else "float")
     inputs, labels = load_inputs(args.input, model)
-    worker = worker_commands(args.worker, [args.backend]).get(args.backend)
+    worker = worker_commands(args.worker, [backend]).get(backend)
     chunks = args.output.with_name(args.output.name + ".chunks")
-    with task(args.backend, inputs.samples) as advance:
+    with task(backend, inputs.samples) as advance:
         options = {"worker": worker, "store": chunks, "chunk": args.chunk, "progress": since_last(advance)}
-        trace = api.run(model, inputs, backend=args.backend, states=args.state, **options)
+        trace = api.run(model, inputs, backend=backend, states=args.state, **options)
     if inputs.x.shape[0] == inputs.steps:
         trace.meta["input_spikes"] = float((inputs.x != 0).sum())
     trace.save(args.output)
     forget(chunks)
     rates = {name: float(s.double().mean()) for name, s in trace.spikes.items()}
-    found: dict[str, Any] = {"trace": str(args.output), "backend": args.backend, "rates": rates, **trace.meta}
+    found: dict[str, Any] = {"trace": str(args.output), "backend": backend, "rates": rates, **trace.meta}
     rate = trace.meta["stream"]["samples_per_s"]
     speed = "" if rate is None else f", {rate:.4g} samples/s"
-    _show(f"{args.backend}: {inputs.samples} samples x {inputs.steps} steps{speed} -> {args.output}")
+    _show(f"{backend}: {inputs.samples} samples x {inputs.steps} steps{speed} -> {args.output}")
     for name, rate in rates.items():
         _show(f"  {name:<16} rate {100 * rate:.2f} %")
     if labels is not None:
@@ -290,12 +293,13 @@ def compare(args: argparse.Namespace) -> Result:
     from snnkd_deploy.backends.inputs import load_inputs
     from snnkd_deploy.backends.registry import worker_commands
     from snnkd_deploy.backends.trace import Trace
+    from snnkd_deploy.verbs.options import model_from
 
     model_path = args.a if args.backends else args.model
     workers: dict[str, str] = {}
     model, inputs = None, None
     if model_path is not None and args.input is not None:
-        model = api.load_model(model_path, dt_s=args.dt, reset=args.reset)
+        model = model_from(model_path, args, args.input)
         inputs, _ = load_inputs(args.input, model)
     if args.backends:
         names = [name for name in args.backends.split(",") if name]
@@ -345,12 +349,12 @@ def compare(args: argparse.Namespace) -> Result:
 
 def lower(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
-    from snnkd_deploy.backends.calibrate import lower_file
+    from snnkd_deploy.backends.calibrate import lower_measured
     from snnkd_deploy.graph.load import save_model
+    from snnkd_deploy.verbs.options import model_from
 
-    model, report, deviation = lower_file(
-        args.model, api.load_chip(args.chip), dt_s=args.dt, reset=args.reset, calibrate_with=args.calibrate
-    )
+    foreign = model_from(args.model, args)
+    model, report, deviation = lower_measured(foreign, api.load_chip(args.chip), calibrate_with=args.calibrate)
     save_model(model, args.output)
     _show(report.render())
     if deviation is not None:
@@ -362,8 +366,9 @@ def lower(args: argparse.Namespace) -> Result:
 def convert(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
     from snnkd_deploy.graph.load import save_model
+    from snnkd_deploy.verbs.options import model_from
 
-    model = api.load_model(args.source, dt_s=args.dt, reset=args.reset)
+    model = model_from(args.source, args)
     save_model(model, args.target)
     _show(f"{args.source} -> {args.target}")
     return {"source": str(args.source), "target": str(args.target), "model": api.describe(model)}
@@ -372,8 +377,9 @@ def convert(args: argparse.Namespace) -> Result:
 def fit(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
     from snnkd_deploy.chips import list_chips
+    from snnkd_deploy.verbs.options import model_from
 
-    model = api.load_model(args.model, dt_s=args.dt, reset=args.reset)
+    model = model_from(args.model, args)
     names = list_chips() if args.chip == "all" else [args.chip]
     found = {}
     for name in names:
@@ -390,8 +396,9 @@ def energy(args: argparse.Namespace) -> Result:
     from snnkd_deploy.backends.inputs import load_inputs
     from snnkd_deploy.backends.trace import Trace
     from snnkd_deploy.report.cost import cost_table
+    from snnkd_deploy.verbs.options import model_from
 
-    model = api.load_model(args.model, dt_s=args.dt, reset=args.reset)
+    model = model_from(args.model, args)
     chip = api.load_chip(args.chip)
     inputs = load_inputs(args.input, model)[0] if args.input is not None else None
     counts = api.count_ops(model, Trace.load(args.trace), inputs)

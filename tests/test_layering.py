@@ -11,6 +11,7 @@ ROOT = Path(snnkd_deploy.__file__).parent
 # Top to bottom. A room may import itself and every room further down.
 ROOMS = [
     "cli",
+    "verbs",
     "doctor",
     "demo",
     "pipeline",

@@ -17,7 +17,6 @@ from snnkd_deploy.backends.float_reference import FloatBackend, number_type
 from snnkd_deploy.backends.inputs import load_inputs
 from snnkd_deploy.backends.trace import Record
 from snnkd_deploy.chips.spec import ChipSpec
-from snnkd_deploy.graph.load import load_model
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import Encoding
 from snnkd_deploy.graph.topology import NEURONS
@@ -82,18 +81,15 @@ def deviation(model: Model, lowered: Model, inputs: Inputs) -> Deviation:
     return Deviation(spikes, float((a.predictions == b.predictions).double().mean()), inputs.samples)
 
 
-def lower_file(
-    path: str | Path,
+def lower_measured(
+    model: Model,
     chip: ChipSpec,
     *,
-    dt_s: float | None = None,
-    reset: str | None = None,
     calibrate_with: str | Path | None = None,
     encoding: Encoding | None = None,
     input_scale: float = 1.0,
 ) -> tuple[Model, LoweringReport, Deviation | None]:
-    """`snnkd lower`: read, measure where inputs are given, lower, compare."""
-    model = load_model(path, dt_s=dt_s, reset=reset)
+    """`snnkd lower`: measure where an X.npz is given, lower, compare."""
     inputs: Inputs | None = None
     calibration: Calibration | None = None
     if calibrate_with is not None:

@@ -115,7 +115,7 @@ def _values(model: Model, name: str) -> list[Problem]:
                     name,
                     f">= dt = {model.profile.dt_s:g} s",
                     f"{low:g} s",
-                    "a smaller --dt",
+                    "a smaller --dt (norse 1.1 writes tau times its dt: --dt 1e-6 for its 1e-3)",
                 )
             )
     if isinstance(node, nir.Delay):

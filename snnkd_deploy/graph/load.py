@@ -1,40 +1,57 @@
-"""Model files by suffix: `.nir` and `.net` in and out, `.onnx` out."""
+"""Model files by suffix: `.nir`, `.net` and `.onnx`, in and out (`.onnx` in: those that we wrote)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from snnkd_deploy.errors import GraphError, UsageError
+from snnkd_deploy.errors import UsageError
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.netfile import read_net, write_net
 from snnkd_deploy.graph.nirfile import read_nir, write_nir
+from snnkd_deploy.graph.onnx_read import read_onnx
 from snnkd_deploy.graph.onnxfile import write_onnx
 
 
-def load_model(path: str | Path, dt_s: float | None = None, reset: str | None = None) -> Model:
-    """Read a model file. `dt_s` and `reset` are for a `.nir` that another tool wrote.
+def load_model(
+    path: str | Path,
+    dt_s: float | None = None,
+    reset: str | None = None,
+    *,
+    fires: str | None = None,
+    v0: float | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> Model:
+    """Read a model file.
+
+    What a `.nir` of another tool does not say: `dt_s` in seconds, `reset` ("zero" or "subtract"), `fires` (">" or
+    ">=", default ">"), `v0` (the membrane at the start, default 0). What a `.net` may leave out: `input_shape`
+    (C, H, W) of a first convolution; it is ignored where the file says it.
 
     Raises GraphError for a file that is damaged or not understood, UsageError for options that do not apply.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".nir":
-        return read_nir(path, dt_s=dt_s, reset=reset)
+        return read_nir(path, dt_s=dt_s, reset=reset, fires=fires, v0=v0)
+    given = {"--dt": dt_s, "--reset": reset, "--fires": fires, "--v0": v0}
+    named = ", ".join(name for name, value in given.items() if value is not None)
     if suffix == ".net":
-        if dt_s is not None or reset is not None:
+        if named:
             raise UsageError(
-                "--dt and --reset do not apply to a .net file",
+                f"{named} does not apply to a .net file",
                 where=str(path),
-                remedy="leave them out: its neurons are Lava's, with a hard reset",
+                remedy="leave it out: its neurons are Lava's, with a hard reset",
             )
-        return read_net(path)
+        return read_net(path, input_shape=input_shape)
     if suffix == ".onnx":
-        raise GraphError(
-            "an ONNX file holds operators, not neurons: which of them are a population cannot be recovered",
-            where=str(path),
-            remedy="use the model.nir it was exported from, or train a student from the ONNX teacher",
-        )
-    raise UsageError(f"unknown kind of model file '{suffix or path.name}'", where=str(path), remedy=".nir or .net")
+        if named:
+            raise UsageError(
+                f"{named} does not apply to a .onnx file", where=str(path), remedy="leave it out: ours say all of it"
+            )
+        return read_onnx(path)
+    raise UsageError(
+        f"unknown kind of model file '{suffix or path.name}'", where=str(path), remedy=".nir, .net or our .onnx"
+    )
 
 
 def save_model(model: Model, path: str | Path) -> None:

@@ -47,11 +47,12 @@ def write_net(model: Model, path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_net(path: str | Path) -> Model:
+def read_net(path: str | Path, *, input_shape: tuple[int, ...] | None = None) -> Model:
     """Read a `.net` file, ours or another tool's. Raises GraphError for anything damaged or not understood.
 
     Populations of a foreign file are called `layer<i>`. An input layer with neurons is driven by bias: its
-    input is the image of bias mantissas. Notes on what netx changes or ignores are in the provenance.
+    input is the image of bias mantissas. `input_shape` (C, H, W) is for a file that begins with a convolution and
+    does not say it, as netx needs it too. Notes on what netx changes or ignores are in the provenance.
     """
     path = Path(path)
     tree = read_hdf5(path)
@@ -59,7 +60,7 @@ def read_net(path: str | Path) -> Model:
     if GROUP in tree:
         return read_profile(tree[GROUP], str(path)).restore(layers, path)
     dt_s, steps = _timing(tree.get("simulation"))
-    return model_of_layers(layers, str(path), dt_s=dt_s, steps=steps)
+    return model_of_layers(layers, str(path), dt_s=dt_s, steps=steps, input_shape=input_shape)
 
 
 def _layers(tree: Tree, path: Path) -> list[NetLayer]:

@@ -26,9 +26,16 @@ UNIT = 64.0
 _INT16 = 2**15
 
 
-def model_of_layers(layers: list[NetLayer], path: str, *, dt_s: float, steps: int | None) -> Model:
+def model_of_layers(
+    layers: list[NetLayer],
+    path: str,
+    *,
+    dt_s: float,
+    steps: int | None,
+    input_shape: tuple[int, ...] | None = None,
+) -> Model:
     """The network of the file. Raises GraphError with every layer that Lava could not run."""
-    build = _Build(dt_s)
+    build = _Build(dt_s, input_shape)
     for position, layer in enumerate(layers):
         build.add(layer, last=all(later.kind not in WITH_WEIGHTS for later in layers[position + 1 :]))
     if not build.populations:
@@ -88,8 +95,8 @@ def off_grid(weight: np.ndarray) -> bool:
 class _Build:
     """Walks the layers and keeps the end of the chain: node `at` of shape `shape`."""
 
-    def __init__(self, dt_s: float) -> None:
-        self.dt_s = dt_s
+    def __init__(self, dt_s: float, input_shape: tuple[int, ...] | None = None) -> None:
+        self.dt_s, self.input_shape = dt_s, input_shape
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.params: dict[str, NodeParams] = {}
@@ -183,8 +190,7 @@ class _Build:
             return
         height, width = int(weight.shape[2]), int(weight.shape[3])
         weight = weight.reshape(*weight.shape[:2], height, width)
-        if not self.at:
-            self.problem(layer, "the size of the input is unknown", remedy="an input layer with its shape before it")
+        if not self.at and not self._first_convolution(layer, (height, width)):
             return
         if len(self.shape) != 3 or self.shape[0] != weight.shape[1] * layer.groups or weight.shape[0] % layer.groups:
             need = f"({weight.shape[1] * layer.groups}, H, W)"
@@ -215,6 +221,22 @@ class _Build:
         name = self.node(f"{layer.name}_weights", convolution, [self.at], self._synapse(scale, weight))
         self.shape = out
         self._population(layer, layer.neuron, [name], register, readout=False)
+
+    def _first_convolution(self, layer: NetLayer, kernel: tuple[int, int]) -> bool:
+        """A file without input layer: its size is given, or follows from the output where the stride skips nothing."""
+        assert layer.weight is not None
+        shape = self.input_shape
+        if shape is None and layer.stride == (1, 1) and len(layer.shape) == 3:
+            geometry = zip(layer.shape[1:], kernel, layer.padding, layer.dilation, strict=True)
+            sizes = (out + d * (k - 1) - 2 * p for out, k, p, d in geometry)
+            shape = (int(layer.weight.shape[1]) * layer.groups, *sizes)
+        if shape is None or len(shape) != 3 or min(shape) < 1:
+            remedy = "--input-shape C,H,W (netx calls it input_shape), or an input layer before it"
+            have = "" if shape is None else f"{tuple(shape)}"
+            self.problem(layer, "the size of the input is unknown", need="(C, H, W)", have=have, remedy=remedy)
+            return False
+        self._start(tuple(int(n) for n in shape))
+        return True
 
     def _dense(self, layer: NetLayer, last: bool) -> None:
         neuron = layer.neuron or INTEGRATOR

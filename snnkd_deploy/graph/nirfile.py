@@ -25,6 +25,7 @@ from snnkd_deploy.graph.profile import PROFILE_KEY, PROFILE_VERSION, Encoding, P
 from snnkd_deploy.graph.topology import NEURONS
 
 HASH_KEY = "snnkd_deploy_sha256"
+_OPTIONS = {"dt_s": "--dt", "reset": "--reset", "fires": "--fires", "v0": "--v0"}
 
 
 def write_nir(model: Model, path: str | Path) -> None:
@@ -47,26 +48,36 @@ def write_nir(model: Model, path: str | Path) -> None:
     os.replace(temporary, path)
 
 
-def read_nir(path: str | Path, *, dt_s: float | None = None, reset: str | None = None) -> Model:
+def read_nir(
+    path: str | Path,
+    *,
+    dt_s: float | None = None,
+    reset: str | None = None,
+    fires: str | None = None,
+    v0: float | None = None,
+) -> Model:
     """Read a model.
 
-    `dt_s` (seconds) and `reset` ("zero" or "subtract") are for files without a profile, and are refused
-    beside one that says otherwise. Raises GraphError for anything damaged or not understood.
+    The options are for files without a profile, which need `dt_s` (seconds) and `reset` ("zero" or "subtract"), and
+    may come from a tool that fires at the threshold (`fires` ">=") or starts elsewhere (`v0`). They are refused
+    beside a profile that says otherwise. Raises GraphError for anything damaged or not understood.
     """
     path = Path(path)
     graph = _read_graph(path)
     text = graph.metadata.get(PROFILE_KEY) if isinstance(graph.metadata, dict) else None
+    given = {"dt_s": dt_s, "reset": reset, "fires": fires, "v0": v0}
     if text is None:
-        profile = _foreign_profile(graph, path, dt_s, reset)
+        profile = _foreign_profile(graph, path, given)
     else:
         profile = parse_profile(text, str(path))
-        if (reset is not None and reset != profile.reset) or (dt_s is not None and dt_s != profile.dt_s):
+        wrong = {k: value for k, value in given.items() if value is not None and value != getattr(profile, k)}
+        if wrong:
             raise GraphError(
-                "--dt or --reset contradicts the file's own profile",
+                f"{', '.join(_OPTIONS[k] for k in wrong)} contradicts the file's own profile",
                 where=str(path),
-                need=f"dt {profile.dt_s:g} s, reset {profile.reset}",
-                have=f"dt {dt_s}, reset {reset}",
-                remedy="leave both options out: this file says what it means",
+                need=", ".join(f"{_OPTIONS[k]} {getattr(profile, k)}" for k in wrong),
+                have=", ".join(f"{_OPTIONS[k]} {value}" for k, value in wrong.items()),
+                remedy="leave it out: this file says what it means",
             )
     model = Model(graph=graph, profile=profile, path=str(path))
     check_model(model)
@@ -134,7 +145,8 @@ def parse_profile(text: Any, where: str) -> Profile:
         raise GraphError.from_problems(problems) from error
 
 
-def _foreign_profile(graph: nir.NIRGraph, path: Path, dt_s: float | None, reset: str | None) -> Profile:
+def _foreign_profile(graph: nir.NIRGraph, path: Path, given: dict[str, Any]) -> Profile:
+    dt_s, reset, fires, v0 = given["dt_s"], given["reset"], given["fires"], given["v0"]
     needs_time = any(isinstance(node, (*NEURONS, nir.Delay)) for node in graph.nodes.values())
     if needs_time and (dt_s is None or reset is None):
         missing = " and ".join(name for name, value in (("--dt", dt_s), ("--reset", reset)) if value is None)
@@ -145,11 +157,17 @@ def _foreign_profile(graph: nir.NIRGraph, path: Path, dt_s: float | None, reset:
         )
     if reset not in (None, "zero", "subtract"):
         raise GraphError(f"unknown reset '{reset}'", where="--reset", remedy="zero or subtract")
+    if fires not in (None, ">", ">="):
+        raise GraphError(f"unknown comparison '{fires}'", where="--fires", remedy="'>' or '>='")
     if dt_s is not None and not (dt_s > 0 and np.isfinite(dt_s)):
         raise GraphError(f"the timestep must be positive, got {dt_s}", where="--dt", remedy="seconds, e.g. 1e-4")
+    if v0 is not None and not np.isfinite(v0):
+        raise GraphError(f"the membrane must start at a number, got {v0}", where="--v0")
     return Profile(
         dt_s=dt_s if dt_s is not None else 1e-3,
         reset="subtract" if reset == "subtract" else "zero",
+        fires=">=" if fires == ">=" else ">",
+        v0=v0 or 0.0,
         encoding=Encoding(kind="float"),
         provenance={"source": path.name, "profile": "from the command line"},
     )

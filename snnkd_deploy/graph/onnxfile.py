@@ -21,6 +21,7 @@ from snnkd_deploy.arithmetic.exact import EXACT_FLOAT32
 from snnkd_deploy.errors import GraphError, Problem
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.onnx_nodes import Emitter
+from snnkd_deploy.graph.onnx_read import embed
 from snnkd_deploy.graph.profile import PROFILE_KEY, NeuronParams, ReadoutParams, SynapseParams
 from snnkd_deploy.graph.topology import NEURONS, WEIGHTS, Shape, pair
 
@@ -55,6 +56,7 @@ def write_onnx(model: Model, path: str | Path, form: Form = "scan", *, keep_stat
         ) from error
     path = Path(path)
     proto = OnnxWriter(model, onnx, keep_states=keep_states).proto(form)
+    embed(model, proto)
     onnx.checker.check_model(proto, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")

@@ -30,7 +30,7 @@ def test_there_are_recordings_of_every_tool():
 @pytest.mark.parametrize("name", CASES)
 def test_same_spikes_and_states(name, tmp_path):
     recorded, trace = simulate(name, tmp_path, "--backend", "float")
-    spiking = [node for node in trace.spikes]
+    spiking = list(trace.spikes)
     assert len(spiking) == sum(key.startswith("spikes") for key in recorded)
     for k, node in enumerate(spiking):
         expected = recorded[f"spikes{k}"]

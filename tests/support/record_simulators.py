@@ -242,7 +242,14 @@ def main(folder: Path) -> None:
                 for key, values in found.items()
             }
             small = x.to(torch.uint8).numpy()
-            np.savez_compressed(folder / f"{name}.npz", nir=np.frombuffer(buffer.getvalue(), np.uint8), x=small, dt=dt, reset=reset, **arrays)
+            np.savez_compressed(
+                folder / f"{name}.npz",
+                nir=np.frombuffer(buffer.getvalue(), np.uint8),
+                x=small,
+                dt=dt,
+                reset=reset,
+                **arrays,
+            )
             print(name, {k: int(v.sum()) for k, v in arrays.items() if k.startswith("spikes")})
 
 
