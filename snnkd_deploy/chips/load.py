@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from snnkd_deploy.chips.spec import ChipSpec
+from snnkd_deploy.chips.units import unit_problems
 from snnkd_deploy.errors import ChipError, Problem, UsageError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -59,7 +60,10 @@ def parse_chip(content: bytes, path: str) -> ChipSpec:
         chip = ChipSpec.model_validate(table)
     except ValidationError as error:
         raise ChipError.from_problems(validation_problems(error, path, "see hardware/README.md")) from error
-    return chip.model_copy(update={"path": path, "sha256": hashlib.sha256(content).hexdigest()})
+    chip = chip.model_copy(update={"path": path, "sha256": hashlib.sha256(content).hexdigest()})
+    if problems := unit_problems(chip):
+        raise ChipError.from_problems(problems)
+    return chip
 
 
 def validation_problems(error: ValidationError, path: str, remedy: str) -> list[Problem]:

@@ -154,6 +154,27 @@ class Energy(_Strict):
     proxy: str = ""  # id of a chip whose prices may be shown beside, labelled as a proxy
 
 
+class PerCore(_Strict):
+    """A capacity that differs from core to core, with its provenance."""
+
+    values: tuple[float, ...] = Field(min_length=1)
+    unit: str
+    kind: Kind
+    source: str = Field(min_length=1)
+    note: str = ""
+
+
+class Cores(_Strict):
+    """How networks are laid out on the chip's cores; the capacities themselves are limits.
+
+    `mapping` names the rules (`evaluate/mapping`): "" takes those of the neuron family, "none" says that there is
+    nothing to fit. `memory`: what differs from core to core.
+    """
+
+    mapping: Literal["", "none", "loihi1", "loihi2", "speck", "xylo", "truenorth", "spinnaker2"] = ""
+    memory: dict[str, PerCore] = {}
+
+
 class ChipSpec(_Strict):
     """One chip file. `path` and `sha256` say which file was read."""
 
@@ -165,6 +186,7 @@ class ChipSpec(_Strict):
     neuron: NeuronSpec
     parameters: Parameters
     operations: Operations
+    cores: Cores = Cores()
     limits: dict[str, Quantity]
     energy: Energy
     power: dict[str, Quantity] = {}

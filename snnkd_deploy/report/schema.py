@@ -260,7 +260,10 @@ class Violation(_Part):
 
 
 class Fit(_Part):
-    """Whether the network fits. `utilisation` is per resource, the share of the fullest core (or of the chip)."""
+    """Whether the network fits. `utilisation` is per resource, the share of the fullest core (or of the chip).
+
+    `binding` is the resource nearest to its limit.
+    """
 
     fits: bool | None = None
     cores: Count | None = None
@@ -268,6 +271,7 @@ class Fit(_Part):
     utilisation: dict[str, Mean] = {}
     violations: tuple[Violation, ...] = ()
     cores_available: Count | None = None
+    binding: str = ""
     unknown_limits: tuple[str, ...] = ()
     note: str = ""
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from snnkd_deploy.chips.spec import ChipSpec
+from snnkd_deploy.errors import Problem
 from snnkd_deploy.evaluate.mapping.report import Box, Tile
 from snnkd_deploy.evaluate.wiring import Wiring
 from snnkd_deploy.graph.model import Model
+
+VENDOR_MAY_DIFFER = "Greedy mapping; the vendor's compiler may use other cores."
 
 
 class Constraints(Protocol):
@@ -21,6 +24,11 @@ class Constraints(Protocol):
     limits: dict[str, float]
     unchecked: tuple[str, ...]
     remedies: dict[str, str]
+    note: str
+
+    def wall(self, model: Model, wires: Wiring, layer: str) -> list[Problem]:
+        """What no cut of the layer can cure, found before any is tried; empty where nothing is known to be."""
+        ...
 
     def need(self, model: Model, wires: Wiring, layer: str, box: Box) -> dict[str, float]:
         """Use of each resource by the neurons of `box`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from snnkd_deploy.chips.load import load_chip
@@ -16,47 +16,73 @@ from snnkd_deploy.evaluate.mapping.loihi1 import Loihi1
 from snnkd_deploy.evaluate.mapping.loihi2 import Loihi2
 from snnkd_deploy.evaluate.mapping.placement import Mesh, Placement
 from snnkd_deploy.evaluate.mapping.report import FitReport, Tile
+from snnkd_deploy.evaluate.mapping.speck import fit_speck
+from snnkd_deploy.evaluate.mapping.spinnaker2 import SpiNNaker2
+from snnkd_deploy.evaluate.mapping.truenorth import TrueNorth
+from snnkd_deploy.evaluate.mapping.xylo import fit_xylo
 from snnkd_deploy.evaluate.wiring import Wiring, wiring
 from snnkd_deploy.graph.model import Model
 
 _Make = Callable[[ChipSpec], Constraints]
-_BY_CHIP: dict[str, _Make] = {"loihi1": Loihi1, "loihi2": Loihi2}
-_BY_FAMILY: dict[str, _Make] = {"cuba_lif": Loihi2}
+# Chips whose layers are cut into blocks; the others have an answer of their own.
+_CUT: dict[str, _Make] = {"loihi1": Loihi1, "loihi2": Loihi2, "truenorth": TrueNorth, "spinnaker2": SpiNNaker2}
+_WHOLE: dict[str, Callable[[Model, Wiring, ChipSpec], FitReport]] = {"speck": fit_speck, "xylo": fit_xylo}
+_BY_FAMILY = {"cuba_lif": "loihi2"}
+
+
+def mapping_of(chip: ChipSpec) -> str:
+    """Name of the rules by which networks are laid out: the chip file's, else those of its neuron family."""
+    return chip.cores.mapping or _BY_FAMILY.get(chip.neuron.family, "")
 
 
 def constraints_for(chip: ChipSpec) -> Constraints | None:
-    """The constraint set of a chip: by its id, else by its neuron family; None where there is none."""
-    made = _BY_CHIP.get(chip.id) or _BY_FAMILY.get(chip.neuron.family)
+    """The constraint set of a chip whose layers are cut into blocks; None for others."""
+    made = _CUT.get(mapping_of(chip))
     return None if made is None else made(chip)
 
 
-def fit(model: Model, chip: ChipSpec | str, *, counts: OpCounts | None = None, share: bool = False) -> FitReport:
+def fit(
+    model: Model,
+    chip: ChipSpec | str,
+    *,
+    counts: OpCounts | None = None,
+    share: bool = False,
+    pieces: Mapping[str, int] | None = None,
+) -> FitReport:
     """Place a model on a chip's cores; more chips where one is too small. Never raises for "too big".
 
+    Only shapes, connections and encoding matter: the model's integers may be for another chip.
     Every violation is in the report with what is needed, what there is, and a remedy.
     counts: recorded spikes; cores are then swapped until their messages travel fewer hops.
     share: put small layers (under a quarter of every resource) on one core. Off, as in the vendors'
            compilers: a shared core is slower.
+    pieces: at least this many blocks for a layer, by name (`balance` finds out where that pays).
     """
     spec = load_chip(chip) if isinstance(chip, str) else chip
+    if mapping_of(spec) in _WHOLE:
+        return _WHOLE[mapping_of(spec)](model, wiring(model), spec)
     rules = constraints_for(spec)
     if rules is None:
+        nothing = "An arithmetic without cores or memories: there is nothing that a network has to fit into."
+        unknown = "The chip file names no rules for its cores ([cores] mapping): nothing was checked."
         return FitReport(
             chip=spec.id,
             fits=None,
             cores=0,
             chips=0,
             unchecked=tuple(spec.limits),
-            note=f"No mapper for this kind of core yet; there is one for {', '.join(_BY_CHIP)}.",
+            note=nothing if mapping_of(spec) == "none" else unknown,
         )
     wires = wiring(model)
     cut: dict[str, list[Tile]] = {}
     problems: list[Problem] = []
     for layer in wires.layers:
-        cut[layer], violations = _cut(model, wires, layer, rules)
+        cut[layer], violations = _cut(model, wires, layer, rules, more_than=(pieces or {}).get(layer, 1) - 1)
         problems += violations
     problems += _settle_outgoing(model, wires, cut, rules)
     tiles = [tile for layer in wires.layers for tile in cut[layer]]
+    if isinstance(rules, TrueNorth) and not problems:
+        tiles += rules.splitters(model, wires, tiles)
     groups = share_cores(tiles, rules) if share else [[t] for t in tiles]
     per_chip = int(spec.limit("cores_per_chip") or 0) or len(groups)
     placed = tuple(replace(t, core=i % per_chip, chip=i // per_chip) for i, group in enumerate(groups) for t in group)
@@ -82,7 +108,7 @@ def fit(model: Model, chip: ChipSpec | str, *, counts: OpCounts | None = None, s
         cores_available=per_chip,
         binding={layer: _binding(layer, tiles, rules) for layer in wires.layers},
         placement=placement,
-        note="Greedy mapping; the vendor's compiler may use other cores.",
+        note=rules.note,
     )
 
 
@@ -113,6 +139,8 @@ def _cut(
 ) -> tuple[list[Tile], list[Problem]]:
     """Tiles of the first cut (into more than `more_than`) that fits, else the finest one and what is over."""
     finest = [whole(model.shapes[layer])]
+    if walls := rules.wall(model, wires, layer):
+        return [Tile(layer, finest[0], {})], walls
     for boxes in rules.cuts(model, wires, layer):
         if len(boxes) <= more_than:
             continue

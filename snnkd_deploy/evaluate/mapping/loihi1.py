@@ -18,8 +18,9 @@ import numpy as np
 
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.chips.units import to_si
-from snnkd_deploy.evaluate.mapping.constraints import known_limits
-from snnkd_deploy.evaluate.mapping.cuts import blocks, even_blocks, even_lengths, grid
+from snnkd_deploy.errors import Problem
+from snnkd_deploy.evaluate.mapping.constraints import VENDOR_MAY_DIFFER, known_limits
+from snnkd_deploy.evaluate.mapping.cuts import slabs
 from snnkd_deploy.evaluate.mapping.region import count_of, sources_of_box, synapse_outputs, tap_patterns
 from snnkd_deploy.evaluate.mapping.report import Box, Tile
 from snnkd_deploy.evaluate.wiring import Connection, Wiring
@@ -37,6 +38,8 @@ _INDEX_BITS = (0, 6, 7, 8, 9, 10, 11, 12)
 class Loihi1:
     """See the module text. Soft reset takes two compartments a neuron."""
 
+    note = VENDOR_MAY_DIFFER
+
     def __init__(self, chip: ChipSpec) -> None:
         self.chip = chip
         self.limits, self.unchecked = known_limits(
@@ -53,6 +56,9 @@ class Loihi1:
             IN_AXONS: "fewer sources into this layer: pool, stride or narrow the layer before it",
             OUT_AXONS: "a narrower next layer, so that it takes fewer cores",
         }
+
+    def wall(self, model: Model, wires: Wiring, layer: str) -> list[Problem]:
+        return []
 
     def need(self, model: Model, wires: Wiring, layer: str, box: Box) -> dict[str, float]:
         neurons = math.prod(stop - start for start, stop in box)
@@ -120,35 +126,8 @@ class Loihi1:
         return int((per_group > 0).sum()) * sum(list_words(n, bits) for n in lists)
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:
-        shape = model.shapes[layer]
         per_neuron = 2 if model.profile.reset == "subtract" else 1
-        room = self.limits.get(NEURONS, math.inf) / per_neuron
-
-        def fewest(rest: int, size: int) -> int:
-            """No cut into fewer pieces can hold the compartments: there is no need to try it."""
-            return max(1, math.ceil(rest * size / room))
-
-        if len(shape) == 1:
-            for length in even_lengths(shape[0], fewest(1, shape[0])):
-                yield grid([blocks(shape[0], length)])
-            return
-        channels = 1
-        while True:
-            depth = even_blocks(shape[0], channels)
-            deepest = max(stop - start for start, stop in depth)
-            rows = [[(0, size)] for size in shape[1:-1]]
-            column = deepest * math.prod(shape[1:-1])
-            if column <= room:
-                for length in even_lengths(shape[-1], fewest(column, shape[-1])):
-                    yield grid([depth, *rows, blocks(shape[-1], length)])
-            if len(shape) > 2 and deepest <= room:
-                for length in even_lengths(shape[1], fewest(deepest, shape[1])):
-                    yield grid([depth, blocks(shape[1], length), *[blocks(s, 1) for s in shape[2:]]])
-            if channels >= shape[0]:
-                if column > room and deepest > room:
-                    yield grid([blocks(size, 1) for size in shape])
-                return
-            channels = min(shape[0], channels * 2)
+        yield from slabs(model.shapes[layer], self.limits.get(NEURONS, math.inf) / per_neuron)
 
 
 def list_words(weights: int, index: int = 0) -> int:

@@ -19,7 +19,8 @@ import nir
 import numpy as np
 
 from snnkd_deploy.chips.spec import ChipSpec
-from snnkd_deploy.evaluate.mapping.constraints import known_limits
+from snnkd_deploy.errors import Problem
+from snnkd_deploy.evaluate.mapping.constraints import VENDOR_MAY_DIFFER, known_limits
 from snnkd_deploy.evaluate.mapping.cuts import blocks, even_blocks, grid, powers_down, whole
 from snnkd_deploy.evaluate.mapping.region import count_of, sources_of_box, synapse_outputs
 from snnkd_deploy.evaluate.mapping.report import Box, Tile
@@ -39,6 +40,8 @@ _NAMES = {
 class Loihi2:
     """See the module text. In- and out-axon limits are unknown and not used."""
 
+    note = VENDOR_MAY_DIFFER
+
     def __init__(self, chip: ChipSpec) -> None:
         self.chip = chip
         self.limits, self.unchecked = known_limits(chip, _NAMES)
@@ -47,6 +50,9 @@ class Loihi2:
             SLAB: "fewer channels, or a stride earlier in the network",
             MEMORY: "fewer inputs into this layer: pool or stride before it, or a narrower layer",
         }
+
+    def wall(self, model: Model, wires: Wiring, layer: str) -> list[Problem]:
+        return []
 
     def need(self, model: Model, wires: Wiring, layer: str, box: Box) -> dict[str, float]:
         neurons = math.prod(stop - start for start, stop in box)

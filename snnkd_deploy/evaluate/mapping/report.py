@@ -38,7 +38,8 @@ class FitReport:
     fits         False with every reason in `violations`; None where the chip has no known limit at all
     utilisation  by resource, the fullest core's use over the limit; "cores" is the share of all cores
     unchecked    limits that nobody has published: the check did not use them
-    tiles        every neuron once, each block on its core
+    tiles        every neuron once, each block on its core; empty where the chip's rules place nothing
+    core_limits  limits of single cores, where they differ from core to core
     """
 
     chip: str
@@ -52,6 +53,7 @@ class FitReport:
     cores_available: int | None = None
     binding: dict[str, str] = field(default_factory=dict)
     placement: Placement | None = field(default=None, repr=False, compare=False)
+    core_limits: dict[int, dict[str, float]] = field(default_factory=dict, repr=False)
     note: str = ""
 
     @property
@@ -61,6 +63,11 @@ class FitReport:
         for tile in self.tiles:
             cores.setdefault(tile.layer, set()).add((tile.chip, tile.core))
         return {layer: len(found) for layer, found in cores.items()}
+
+    @property
+    def tightest(self) -> str:
+        """The resource with the highest utilisation; "" where nothing was measured."""
+        return max(self.utilisation, key=lambda key: self.utilisation[key], default="")
 
     @property
     def layers(self) -> list[dict[str, Any]]:
@@ -91,13 +98,14 @@ class FitReport:
                 for p in self.violations
             ],
             "cores_available": self.cores_available,
+            "binding": self.tightest,
             "unknown_limits": list(self.unchecked),
             "note": self.note,
         }
 
     def cores_to_list(self) -> list[dict[str, Any]]:
         """One entry a core in use, for a core map: layers, neurons, utilisation of each resource."""
-        limits = self.placement.limits if self.placement is not None else {}
+        common = self.placement.limits if self.placement is not None else {}
         found: dict[tuple[int, int], dict[str, Any]] = {}
         for tile in self.tiles:
             entry = found.setdefault(
@@ -107,6 +115,7 @@ class FitReport:
             if tile.layer not in entry["layers"]:
                 entry["layers"].append(tile.layer)
             entry["neurons"] += tile.neurons
+            limits = self.core_limits.get(tile.core, common)
             for key, used in tile.need.items():
                 if key in limits:
                     share = used / limits[key]
