@@ -80,7 +80,9 @@ def main(epochs: int = 15) -> float:
             optimizer.zero_grad()
             total_loss(terms).backward()
             optimizer.step()
-        print(f"epoch {epoch + 1}: " + ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items()))
+        print(
+            f"epoch {epoch + 1}: " + ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
+        )
 
     student.eval()
     with torch.no_grad():

@@ -22,6 +22,7 @@ from snnkd_deploy.backends.replay import stamp
 from snnkd_deploy.backends.stream import stream
 from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.chips import ChipSpec, load_chip
+from snnkd_deploy.errors import DataError
 from snnkd_deploy.evaluate import OpCounts, count_ops, estimate_energy, estimate_latency, fit
 from snnkd_deploy.evaluate.diagnose import Diagnosis, Reproducer, diagnose, reduce_case
 from snnkd_deploy.evaluate.parity import Divergence, ParityReport, compare_traces
@@ -71,6 +72,8 @@ def run(
     if not isinstance(model, Model):
         model = load_model(model)
     inputs = x if isinstance(x, Inputs) else make_inputs(x, model, steps)
+    if steps not in (None, inputs.steps):
+        raise DataError("steps and the inputs disagree", where="run", need=inputs.steps, have=steps)
     folder = None if store is None else Path(store)
     with closing_backend(usable_backend(backend, worker)) as chosen:
         trace = stream(chosen, model, inputs, Record(states=states), store=folder, chunk=chunk, progress=progress)

@@ -26,8 +26,9 @@ from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import SynapseParams
 from snnkd_deploy.manifest import Manifest, versions
 from snnkd_deploy.nets.teachers import Teacher
+from snnkd_deploy.preflight import doubts
 from snnkd_deploy.progress import task
-from snnkd_deploy.recipe import Recipe, recipe_toml
+from snnkd_deploy.recipe import Recipe, toml_text
 from snnkd_deploy.report.schema import LayerInfo, Report, Totals
 
 _CHUNK = 250
@@ -252,7 +253,7 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
             "hardware_file": f"hardware/{Path(run.chip.path).name}",
             "created": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
-            "recipe": recipe_toml(recipe),
+            "recipe": toml_text(recipe.public()),
         },
         "name": recipe.name,
         "chip_info": {"name": run.chip.name, "process": run.chip.process, "about": run.chip.about},
@@ -282,6 +283,7 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
         if found["cores"]
         else None,
         "stages": [{"name": n, "seconds": stages[n]["seconds"]} for n in stages if n != "report"],
+        "notes": list(found["count_notes"]),
         "warnings": _warnings(run, found, backends, validation),
     }
     return Report.model_validate(content)
@@ -349,15 +351,14 @@ def _curves(run: Run) -> list[dict[str, Any]]:
 
 def _warnings(run: Run, found: dict[str, Any], backends: dict[str, Any], validation: dict[str, Any]) -> list[str]:
     warnings = [f"{name} did not run here: {reason}" for name, reason in validation["missing"].items()]
-    warnings += list(found["count_notes"])
+    warnings += doubts(run.data)
     for name, entry in backends.items():
         parity = entry.get("parity")
         if parity and not parity["identical"]:
             warnings.append(f"{name} differs from exact: {parity['mismatches']} spikes")
-    differ = backends["exact"]["student_predictions_differ"]
-    if differ:
-        warnings.append(f"{differ} predictions of training differ from the exact backend: please report this")
-    for layer in found["layers"]:
-        if layer.get("spiking") and layer["rate"] < 1e-4:
-            warnings.append(f"{layer['name']} is silent")
+    layers = [layer for layer in found["layers"] if layer.get("spiking")]
+    if layers and not any(layer["rate"] for layer in layers):
+        warnings.append("the student never spikes: its answer does not depend on the input")
+    else:
+        warnings += [f"{layer['name']} is silent" for layer in layers if layer["rate"] < 1e-4]
     return warnings

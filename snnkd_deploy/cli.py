@@ -1,4 +1,4 @@
-"""The command `snnkd`: one verb, one function. Errors go to stderr as one message, exit code 0 means success."""
+"""The command `snnkd`: one verb, one function. Errors go to stderr as one message; exit codes: see `EXIT_CODES`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from snnkd_deploy import __version__
-from snnkd_deploy.errors import SnnkdError, UsageError
+from snnkd_deploy.errors import DataError, SnnkdError, UsageError
 from snnkd_deploy.progress import set_quiet
+
+EXIT_CODES = """exit codes:
+  0    done; `compare`: equal
+  1    failed: data, model, chip or backend; `run`, `demo`, `validate`: done, but a backend differs;
+       `compare`: not equal
+  2    wrong use: an unknown name, option or recipe key; `compare`: any error
+  130  interrupted (Ctrl-C): finished work is kept"""
 
 # Verbs import what they need when they run: `snnkd chips` must not wait for torch.
 Result = dict[str, Any] | None
@@ -56,7 +63,12 @@ def _common() -> _Parser:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; also what the docs and the shell completion are made from."""
-    parser = _Parser(prog="snnkd", description="From a trained ANN to a spiking network on a neuromorphic chip.")
+    parser = _Parser(
+        prog="snnkd",
+        description="From a trained ANN to a spiking network on a neuromorphic chip.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"snnkd_deploy {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
     common = _common()
@@ -70,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        sub.set_defaults(function=function)
+        sub.set_defaults(function=function, verb=name, exit_code=0)
         return sub
 
     p = verb(
@@ -125,7 +137,8 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb(
         "compare",
         compare,
-        "Two traces, or one model on several backends: agreement per layer and the first divergence.",
+        "Two traces, or one model on several backends: agreement per layer and the first divergence.\n"
+        "Exit code 0: equal, 1: not equal, 2: an error.",
         "snnkd compare MODEL.nir --backends exact,lava --input X.npz",
     )
     p.add_argument("a", type=Path, metavar="A", help="a trace, or a model with --backends")
@@ -166,7 +179,7 @@ def build_parser() -> argparse.ArgumentParser:
         "snnkd energy model.nir --chip loihi1 --trace TRACE.npz",
     )
     p.add_argument("model", type=Path, metavar="MODEL")
-    p.add_argument("--chip", required=True)
+    p.add_argument("--chip", required=True, help="a chip, a chip file, or 'all'")
     p.add_argument("--trace", type=Path, required=True, metavar="T.npz")
     p.add_argument("--input", type=Path, metavar="X.npz", help="the input events, where the encoding has any")
     _foreign(p)
@@ -201,7 +214,7 @@ def demo(args: argparse.Namespace) -> Result:
     from snnkd_deploy.demo import demo_recipe
     from snnkd_deploy.pipeline import Run
 
-    return _finish(Run(args.out, demo_recipe(), command=_command(), skip_missing_backends=True))
+    return _finish(args, Run(args.out, demo_recipe(), command=_command(), skip_missing_backends=True))
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -214,20 +227,31 @@ def run(args: argparse.Namespace) -> Result:
     with joined() as group, own_folder(out, group) as folder:
         pipeline = Run(folder, recipe, data_root=args.data, command=_command())
         if group.leads:
-            return _finish(pipeline)
+            return _finish(args, pipeline)
         pipeline.run_stages()  # its part of the training; the leader does the rest
     return None
 
 
-def _finish(pipeline: Any) -> Result:
+def _finish(args: argparse.Namespace, pipeline: Any) -> Result:
     from snnkd_deploy.pipeline import load_report
     from snnkd_deploy.report import render_table
 
     pipeline.run_stages()
+    _agreement(args, pipeline.manifest.stage("validate")["facts"])
     found = load_report(pipeline.folder)
     _show(render_table(found))
     _show(f"report: {(pipeline.folder / 'report.html').resolve()}")
     return json.loads(found.to_json())
+
+
+def _agreement(args: argparse.Namespace, validation: dict[str, Any]) -> None:
+    """Exit code 1 where a backend that the recipe names does not agree with the exact one."""
+    differ = [
+        n for n, entry in validation["backends"].items() if not entry.get("parity", {"identical": True})["identical"]
+    ]
+    if differ:
+        args.exit_code = 1
+        print(f"{', '.join(differ)}: not every spike is that of the exact simulator", file=sys.stderr)
 
 
 def one_stage(args: argparse.Namespace) -> Result:
@@ -235,6 +259,8 @@ def one_stage(args: argparse.Namespace) -> Result:
 
     workers = getattr(args, "worker", [])
     facts = Run.open(args.folder, data_root=args.data, workers=workers).stage(args.verb)
+    if args.verb == "validate":
+        _agreement(args, facts)
     _show(f"{args.verb}: done")
     return {"stage": args.verb, "facts": facts}
 
@@ -247,6 +273,7 @@ def report(args: argparse.Namespace) -> Result:
     from snnkd_deploy.pipeline import load_report
     from snnkd_deploy.report import comparison_table, write_comparison
 
+    _check_output(args.output)
     folders = [*([args.folder] if args.folder else []), *args.compare]
     reports = {str(folder): load_report(folder) for folder in folders}
     page = write_comparison(reports, args.output)
@@ -263,6 +290,7 @@ def simulate(args: argparse.Namespace) -> Result:
     from snnkd_deploy.progress import since_last, task
     from snnkd_deploy.verbs.options import model_from
 
+    _check_output(args.output)
     model = model_from(args.model, args, args.input)
     backend = args.backend or ("exact" if model.on_chip_grid else "float")
     inputs, labels = load_inputs(args.input, model)
@@ -295,6 +323,8 @@ def compare(args: argparse.Namespace) -> Result:
     from snnkd_deploy.backends.trace import Trace
     from snnkd_deploy.verbs.options import model_from
 
+    if args.backends and args.b is not None:
+        raise UsageError("two traces, or one model with --backends, not both", have=f"{args.b} and --backends")
     model_path = args.a if args.backends else args.model
     workers: dict[str, str] = {}
     model, inputs = None, None
@@ -312,6 +342,9 @@ def compare(args: argparse.Namespace) -> Result:
         if args.reproducer is not None and model is None:
             raise UsageError("a reproducer of two traces needs --model MODEL and --input X.npz")
         traces = {"": Trace.load(args.a), str(args.b): Trace.load(args.b)}
+        if model is not None:
+            for path, trace in zip((args.a, args.b), traces.values(), strict=True):
+                _check_trace_of(model, trace, path)
         reference = ""
     else:
         raise UsageError("give two traces, or a model with --backends a,b --input X.npz")
@@ -344,7 +377,9 @@ def compare(args: argparse.Namespace) -> Result:
             paths = small.write(args.reproducer / name if len(traces) > 2 else args.reproducer)
             _show(f"reproducer{'' if small.confirmed else ' (not run again)'}: {paths[0]} {paths[1]}")
             found[name]["reproducer"] = {"files": [str(p) for p in paths], "confirmed": small.confirmed}
-    return {"identical": all(r["identical"] for r in found.values()), "comparisons": found}
+    identical = all(r["identical"] for r in found.values())
+    args.exit_code = 0 if identical else 1
+    return {"identical": identical, "comparisons": found}
 
 
 def lower(args: argparse.Namespace) -> Result:
@@ -353,6 +388,7 @@ def lower(args: argparse.Namespace) -> Result:
     from snnkd_deploy.graph.load import save_model
     from snnkd_deploy.verbs.options import model_from
 
+    _check_output(args.output)
     foreign = model_from(args.model, args)
     model, report, deviation = lower_measured(foreign, api.load_chip(args.chip), calibrate_with=args.calibrate)
     save_model(model, args.output)
@@ -368,6 +404,7 @@ def convert(args: argparse.Namespace) -> Result:
     from snnkd_deploy.graph.load import save_model
     from snnkd_deploy.verbs.options import model_from
 
+    _check_output(args.target)
     model = model_from(args.source, args)
     save_model(model, args.target)
     _show(f"{args.source} -> {args.target}")
@@ -376,13 +413,11 @@ def convert(args: argparse.Namespace) -> Result:
 
 def fit(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
-    from snnkd_deploy.chips import list_chips
     from snnkd_deploy.verbs.options import model_from
 
     model = model_from(args.model, args)
-    names = list_chips() if args.chip == "all" else [args.chip]
     found = {}
-    for name in names:
+    for name in _chip_names(args.chip):
         report = api.fit(model, api.load_chip(name))
         found[name] = report.to_dict()
         _show(f"{name}: {'fits' if report.fits else 'does not fit'}, {report.cores} cores on {report.chips} chip(s)")
@@ -399,23 +434,57 @@ def energy(args: argparse.Namespace) -> Result:
     from snnkd_deploy.verbs.options import model_from
 
     model = model_from(args.model, args)
-    chip = api.load_chip(args.chip)
+    chips = [api.load_chip(name) for name in _chip_names(args.chip)]
+    trace = Trace.load(args.trace)
+    _check_trace_of(model, trace, args.trace)
     inputs = load_inputs(args.input, model)[0] if args.input is not None else None
-    counts = api.count_ops(model, Trace.load(args.trace), inputs)
-    mapping = api.fit(model, chip)
-    if mapping.placement is not None:
-        counts = mapping.placement.route(counts)
-    latency = api.estimate_latency(counts, chip, fit=mapping)
-    estimate = api.estimate_energy(counts, chip, fit=mapping, latency=latency)
-    found = {
-        "chip": chip.id,
-        **counts.to_dict(),
-        "fit": mapping.to_dict(),
-        "latency_s": latency.to_dict(),
-        "energy_j": estimate.to_dict(),
-    }
-    _show(cost_table(found))
-    return found
+    counted = api.count_ops(model, trace, inputs)
+    found: dict[str, Result] = {}
+    for chip in chips:
+        mapping = api.fit(model, chip)
+        counts = counted if mapping.placement is None else mapping.placement.route(counted)
+        latency = api.estimate_latency(counts, chip, fit=mapping)
+        estimate = api.estimate_energy(counts, chip, fit=mapping, latency=latency)
+        entry = {
+            "chip": chip.id,
+            **counts.to_dict(),
+            "fit": mapping.to_dict(),
+            "latency_s": latency.to_dict(),
+            "energy_j": estimate.to_dict(),
+        }
+        _show(cost_table(entry))
+        found[chip.id] = entry
+    return {"chips": found} if args.chip == "all" else found[chips[0].id]
+
+
+def _chip_names(chip: str) -> list[str]:
+    from snnkd_deploy.chips import list_chips
+
+    return list_chips() if chip == "all" else [chip]
+
+
+def _check_trace_of(model: Any, trace: Any, path: Path) -> None:
+    """A trace says which model it is of; counting another one's spikes would give numbers of nothing."""
+    of = trace.meta.get("model")
+    if of is not None and of != model.sha256:
+        raise DataError(
+            "the trace is of another model",
+            where=str(path),
+            need=f"{model.sha256[:12]} ({model.path or 'the model'})",
+            have=f"{str(of)[:12]}",
+            remedy="snnkd simulate MODEL --input X.npz -o TRACE.npz with this model",
+        )
+
+
+def _check_output(path: Path) -> None:
+    """A file can be written there: said before the work, not after it."""
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir():
+        raise UsageError("the output is a folder, a file is needed", where=str(path), remedy=f"{path / 'NAME'}")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError("cannot write there", where=str(path), remedy="a folder of your own")
 
 
 def chips(args: argparse.Namespace) -> Result:
@@ -490,17 +559,29 @@ def _command() -> str:
     return shlex.join(["snnkd", *sys.argv[1:]])
 
 
+def _parse(words: list[str]) -> argparse.Namespace | None:
+    """The words as a namespace, options and overrides in any order; None where there is no verb."""
+    parser = build_parser()
+    verbs = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    if words and words[0] in verbs:
+        # argparse takes positionals in one piece only, unless asked verb by verb.
+        return verbs[words[0]].parse_intermixed_args(words[1:])
+    args = parser.parse_args(words)
+    if args.verb is not None:
+        raise UsageError(f"the verb comes first: snnkd {args.verb} ...", remedy="snnkd --help")
+    parser.print_help()
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit code: 0 success, 1 failure, 2 wrong use, 130 interrupted."""
+    """Entry point. Returns the exit code (`EXIT_CODES`)."""
     global _as_json
     words = list(sys.argv[1:] if argv is None else argv)
     _words[:] = words
-    debug = "--debug" in words
+    failure = 2 if words[:1] == ["compare"] else 1
     try:
-        parser = build_parser()
-        args = parser.parse_args(words)
-        if args.verb is None:
-            parser.print_help()
+        args = _parse(words)
+        if args is None:
             return 2
         _as_json = args.json
         set_quiet(args.quiet or args.json)
@@ -511,12 +592,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = args.function(args)
         if args.json and result is not None:
             print(json.dumps(result, indent=1, default=str))
-        return 0
-    except SnnkdError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return int(args.exit_code)
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
         return 130
@@ -524,6 +600,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `snnkd chips | head`: not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        message = _message(error)
+        if message is None or "--debug" in words:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return max(failure, error.exit_code if isinstance(error, SnnkdError) else 1)
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell of an error that is not a fault of this program; None for one that is."""
+    if isinstance(error, SnnkdError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}\n  try: another place, or its permissions and free space"
+    # torch has no class of its own for a CPU without memory.
+    if isinstance(error, MemoryError) or "Memory" in type(error).__name__ or "can't allocate memory" in str(error):
+        return "out of memory\n  try: fewer samples or timesteps at once, a smaller batch or width"
+    return None
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from snnkd_deploy.errors import DataError
+
 _PACKAGES = ("snnkd_deploy", "torch", "numpy", "nir", "h5py", "lava-nc", "scikit-learn")
 
 
@@ -42,8 +44,11 @@ def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class Manifest:
@@ -52,14 +57,7 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "manifest.json"
-        self.data: dict[str, Any] = {"stages": {}}
-        if self.path.is_file():
-            try:
-                self.data = json.loads(self.path.read_text("utf-8"))
-            except json.JSONDecodeError:
-                # A damaged manifest only costs time: every stage looks out of date.
-                self.data = {"stages": {}}
-        self.data.setdefault("stages", {})
+        self.data: dict[str, Any] = _read(self.path) if self.path.is_file() else {"stages": {}}
 
     def stage(self, name: str) -> dict[str, Any]:
         return self.data["stages"].get(name, {})
@@ -68,10 +66,16 @@ class Manifest:
         entry = self.stage(name)
         if entry.get("key") != key:
             return False
-        outputs: dict[str, str] = entry.get("outputs", {})
-        return bool(outputs) and all(
-            (self.folder / path).is_file() and file_digest(self.folder / path) == sha for path, sha in outputs.items()
-        )
+        return bool(entry["outputs"]) and not self.damaged(name)
+
+    def damaged(self, name: str) -> list[str]:
+        """Outputs of a finished stage that are missing or not what it wrote, by their paths in the folder."""
+        outputs: dict[str, str] = self.stage(name)["outputs"]
+        return [
+            path
+            for path, sha in outputs.items()
+            if not (self.folder / path).is_file() or file_digest(self.folder / path) != sha
+        ]
 
     def interrupted(self, name: str, key: str, seconds: float) -> None:
         """Remember the time that an unfinished try took; its checkpoints are used, so its time counts."""
@@ -96,3 +100,19 @@ class Manifest:
 
     def save(self) -> None:
         write_text(self.path, json.dumps(self.data, indent=1) + "\n")
+
+
+_ENTRY: dict[str, Any] = {"key": str, "outputs": dict, "seconds": (int, float), "facts": dict}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A manifest's content. DataError for anything else: doing every stage again, unasked, may cost days."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        stages = data.setdefault("stages", {})
+        sound = all(isinstance(entry[k], t) for entry in stages.values() for k, t in _ENTRY.items())
+    except (ValueError, AttributeError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise DataError("the run's manifest is damaged", where=str(path), remedy="delete it to do every stage again")
+    return data

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from snnkd_deploy.chips import ChipSpec, load_chip
 from snnkd_deploy.data import Dataset, load_dataset
 from snnkd_deploy.data.augment import build_augment
 from snnkd_deploy.distill.checkpoint import load_tensors, save_tensors, tensors_hash
-from snnkd_deploy.distill.feed import Feed, check_feed, step_shape, teacher_shape
+from snnkd_deploy.distill.feed import LIMITS_READ, Feed
 from snnkd_deploy.distill.loop import Phase, Plan, Trainer
 from snnkd_deploy.distill.losses import build_method
 from snnkd_deploy.distill.parallel import current_group, pick_device
 from snnkd_deploy.distill.student import CHIP_PHASE, StudentTrainee, evaluate_student
 from snnkd_deploy.distill.teacher import TeacherTrainee, TeacherView, accuracy
-from snnkd_deploy.errors import DataError, GraphError, Problem, RecipeError, SnnkdError, UsageError
+from snnkd_deploy.errors import BackendError, DataError, GraphError, UsageError
 from snnkd_deploy.evaluate.parity import compare_traces
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.netfile import write_net
@@ -42,12 +42,13 @@ from snnkd_deploy.manifest import Manifest, digest, file_digest, versions, write
 from snnkd_deploy.nets.builder import StudentPlan
 from snnkd_deploy.nets.neurons import compile_neurons
 from snnkd_deploy.nets.student import Student
-from snnkd_deploy.nets.surrogate import get_surrogate
 from snnkd_deploy.nets.teachers import Teacher, TeacherPlan, build_teacher
-from snnkd_deploy.nets.zoo import FLOAT_ONLY, build_student
+from snnkd_deploy.nets.zoo import build_student
+from snnkd_deploy.preflight import check_networks, check_recipe, doubts, feed_of, student_plan, teacher_plan
 from snnkd_deploy.progress import say, since_last, task
 from snnkd_deploy.recipe import Recipe, load_recipe, recipe_toml
 from snnkd_deploy.report import Report, write_report
+from snnkd_deploy.runlock import locked
 
 STAGES = ("teacher", "distill", "export", "validate", "evaluate", "report")
 # What several processes (torchrun) do together; the rest is for the one that leads.
@@ -77,17 +78,21 @@ class Run:
         self.skip_missing_backends = skip_missing_backends
         self.chip: ChipSpec = load_chip(recipe.chip)
         self.group = current_group()
-        self.missing: dict[str, str] = {}
-        self._check_early()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / "recipe.toml", recipe_toml(recipe))
-        except OSError as error:
-            raise UsageError(f"cannot write to the run directory: {error}", where=str(folder)) from error
+        # Nothing is written before everything is known to be sound.
+        # A worker is asked when it is its turn: a board may be slow to answer.
+        local = [name for name in recipe.validate_.backends if name not in self.workers]
+        self.missing = check_recipe(recipe, self.chip, local, skip_missing_backends=skip_missing_backends)
+        for name, reason in self.missing.items():
+            say(f"[yellow]{name} is skipped: {reason}")
+        self.data: Dataset = load_dataset(
+            recipe.data.name,
+            root=data_root,
+            split_seed=recipe.seed,
+            validation=recipe.data.validation,
+            options=recipe.data.options,
+        )
+        check_networks(recipe, self.data, self.chip)
         self.manifest = Manifest(folder)
-        self.manifest.data["skip_missing_backends"] = skip_missing_backends
-        self.manifest.data["command"] = command or self.manifest.data.get("command", "")
-        self.manifest.data["versions"] = versions()
 
     @classmethod
     def open(cls, folder: Path, **options: Any) -> Run:
@@ -98,163 +103,84 @@ class Run:
                 where=str(folder),
                 remedy=f"snnkd run RECIPE.toml --out {folder}",
             )
-        lenient = Manifest(folder).data.get("skip_missing_backends", False)
-        return cls(folder, load_recipe(folder / "recipe.toml"), skip_missing_backends=lenient, **options)
+        earlier = Manifest(folder).data
+        options.setdefault("skip_missing_backends", earlier.get("skip_missing_backends", False))
+        if options.get("data_root") is None and earlier.get("data_root"):
+            options["data_root"] = Path(earlier["data_root"])
+        return cls(folder, load_recipe(folder / "recipe.toml"), **options)
 
-    # -- before any work ------------------------------------------------------------------------------
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Alone in the folder, with its manifest as it is now and this run's recipe in it."""
+        try:
+            with locked(self.folder) as entered:
+                if entered:
+                    self._enter()
+                yield
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise UsageError(f"cannot write to the run directory: {error}", where=str(self.folder)) from error
 
-    def _check_early(self) -> None:
-        """Everything that can be known to fail later fails now, all of it at once."""
-        recipe = self.recipe
-        problems: list[Problem] = []
-
-        def attempt(check: Callable[[], object]) -> None:
-            try:
-                check()
-            except SnnkdError as error:
-                problems.extend(error.problems)
-
-        if recipe.student.pool == "max":
-            reason = self.chip.operations.refused.get("max_pool", "students here have no max pooling")
-            problems.append(
-                Problem(
-                    f"{self.chip.id} cannot run max pooling: {reason}",
-                    "student.pool",
-                    remedy='student.pool = "stride"',
-                )
-            )
-        for operation in FLOAT_ONLY.get(recipe.student.net, ()):
-            if operation in self.chip.operations.refused:
-                reason = self.chip.operations.refused[operation]
-                what = f"{self.chip.id} cannot run student '{recipe.student.net}': {reason}"
-                problems.append(Problem(what, "student.net", remedy='student.net = "resnet18"'))
-        attempt(lambda: pick_device(recipe.train.device))
-        attempt(lambda: build_method(list(recipe.method), recipe.loss))
-        attempt(lambda: get_surrogate(recipe.student.surrogate))
-        attempt(lambda: build_augment(list(recipe.train.augment)))
-        attempt(lambda: build_augment(list(recipe.teacher.augment)))
-        for name in recipe.validate_.backends:
-            if name in self.workers:
-                continue  # asked when it is its turn: a board may be slow to answer
-            if self.skip_missing_backends:
-                try:
-                    usable_backend(name)
-                except UsageError as error:
-                    problems.extend(error.problems)
-                except SnnkdError as error:
-                    self.missing[name] = str(error.problems[0].what)
-                    say(f"[yellow]{error}")
-            else:
-                attempt(partial(usable_backend, name))
-        if problems:
-            raise RecipeError.from_problems(problems)
-
-    @cached_property
-    def data(self) -> Dataset:
-        data = load_dataset(
-            self.recipe.data.name,
-            root=self.data_root,
-            split_seed=self.recipe.seed,
-            validation=self.recipe.data.validation,
-            options=self.recipe.data.options,
-        )
-        self._check_networks(data)
-        return data
-
-    def _check_networks(self, data: Dataset) -> None:
-        """Networks that cannot be built, fed or compared are refused before the teacher trains."""
-        r = self.recipe
-        problems = check_feed(
-            r.student.encoding, r.student.steps, (*r.train.augment, *r.teacher.augment), data, self.chip
-        )
-        if problems:
-            raise RecipeError.from_problems(problems)
-        student, teacher = build_student(self.plan(data)), build_teacher(self.teacher_plan(data))
-        loss = build_method(list(r.method), r.loss)
-        method = " + ".join(r.method)
-        if loss.needs_student_features and student.feature_population is None:
-            problems.append(
-                Problem(
-                    f"method {method} compares feature maps, student '{r.student.net}' has none",
-                    "method",
-                    remedy='a convolutional student, or method = "seal" / "kd"',
-                )
-            )
-        if not teacher.gives_features and (loss.needs_teacher_features or "classifier_weight" in loss.needs):
-            problems.append(
-                Problem(
-                    f"method {method} needs the teacher's feature maps, and '{r.teacher.net}' gives logits only: "
-                    "it does not end in global average pooling and one linear layer",
-                    "method",
-                    remedy='method = "seal", "kd" or "ckd_nld", or a convolutional teacher with such an end',
-                )
-            )
-        if not list(teacher.parameters()) and r.teacher.finetune:
-            what = f"'{r.teacher.net}' has no parameters that could be trained"
-            problems.append(Problem(what, "teacher.finetune", remedy="teacher.finetune = false"))
-        if problems:
-            raise RecipeError.from_problems(problems)
+    def _enter(self) -> None:
+        self.manifest = Manifest(self.folder)
+        data = self.manifest.data
+        data["skip_missing_backends"] = self.skip_missing_backends
+        data["data_root"] = None if self.data_root is None else str(self.data_root.expanduser().absolute())
+        data["command"] = self.command or data.get("command", "")
+        data["versions"] = versions()
+        text, path = recipe_toml(self.recipe), self.folder / "recipe.toml"
+        if not path.is_file() or path.read_text("utf-8") != text:
+            write_text(path, text)
+        for doubt in doubts(self.data):
+            say(f"[yellow]warning: {doubt}")
 
     def feed(self, data: Dataset) -> Feed:
         """How samples become inputs of student and teacher."""
-        s = self.recipe.student
-        return Feed(s.encoding, data.kind, s.steps, data.levels, self.recipe.seed)
+        return feed_of(self.recipe, data)
 
     def teacher_plan(self, data: Dataset) -> TeacherPlan:
-        t = self.recipe.teacher
-        return TeacherPlan(
-            net=t.net,
-            input_shape=teacher_shape(data),
-            classes=len(data.classes),
-            levels=data.levels,
-            width=t.width,
-            weights=t.weights,
-            mean=t.mean,
-            std=t.std,
-            options=dict(t.options),
-        )
+        return teacher_plan(self.recipe, data)
 
     def plan(self, data: Dataset) -> StudentPlan:
-        s, feed = self.recipe.student, self.feed(data)
-        return StudentPlan(
-            net=s.net,
-            input_shape=step_shape(data),
-            classes=len(data.classes),
-            levels=feed.student_levels,
-            steps=s.steps,
-            encoding=feed.on_chip,
-            width=s.width,
-            leak=s.leak,
-            current_leak=s.current_leak,
-            threshold=s.threshold,
-            fires=self.chip.neuron.fires,
-            surrogate=s.surrogate,
-            options=dict(s.options),
-        )
+        return student_plan(self.recipe, data, self.chip)
 
     # -- stages ---------------------------------------------------------------------------------------
 
     def key(self, stage: str) -> str:
         """Hash over everything the stage depends on."""
-        r, before = self.recipe.dump(), {s: self.manifest.stage(s).get("outputs", {}) for s in STAGES}
+        # Files count by their content, wherever they lie.
+        r, before = self.recipe.public(), {s: self.manifest.stage(s).get("outputs", {}) for s in STAGES}
+        data = {k: v for k, v in self.data.manifest().items() if k != "source"} | {"options": r["data"]["options"]}
+        arithmetic = _trained_for(self.chip)
         parts: dict[str, Any] = {
             "teacher": {
-                "data": self.data.manifest(),
+                "data": data,
                 "teacher": r["teacher"],
                 "seed": r["seed"],
                 **self._teacher_key(),
             },
             "distill": {
-                "data": self.data.manifest(),
+                "data": data,
                 "teacher": before["teacher"],
                 "recipe": [r[k] for k in ("method", "loss", "student", "seed")],
                 "train": {k: v for k, v in r["train"].items() if k != "device"},
                 "files": self._file_digests(self.recipe.student.net),
-                "chip": self.chip.sha256,
+                "chip": arithmetic,
             },
-            "export": {"student": before["distill"], "dt_s": r["dt_s"], "chip": self.chip.sha256},
-            "validate": {"model": before["export"], "recipe": r["validate"], "missing": sorted(self.missing)},
-            "evaluate": {"model": before["export"], "teacher": before["teacher"], "validate": before["validate"]},
+            "export": {"student": before["distill"], "dt_s": r["dt_s"], "chip": arithmetic},
+            "validate": {
+                "model": before["export"],
+                "student": before["distill"],
+                "recipe": r["validate"],
+                "missing": sorted(self.missing),
+            },
+            "evaluate": {
+                "model": before["export"],
+                "teacher": before["teacher"],
+                "validate": before["validate"],
+                "chips": _priced_by(self.chip),
+            },
             "report": {"evaluate": before["evaluate"], "validate": before["validate"], "name": r["name"]},
         }
         return digest({"version": _STAGE_VERSION[stage], "parts": parts[stage]})
@@ -270,14 +196,35 @@ class Run:
         return [file_digest(file) for file in files if file.is_file()]
 
     def stage(self, name: str) -> dict[str, Any]:
-        """Do a stage unless it is up to date; returns its facts."""
-        for needed in STAGES[: STAGES.index(name)]:
-            if not self.manifest.stage(needed):
-                raise UsageError(
-                    f"stage '{name}' needs '{needed}', which has not run",
-                    where=str(self.folder),
-                    remedy=f"snnkd {needed} {self.folder}",
-                )
+        """Do one stage, on the outputs of those before it as they wrote them; returns its facts.
+
+        Raises UsageError where an earlier stage has not run or its inputs changed since, DataError where what it
+        wrote was changed or lost.
+        """
+        with self._held():
+            for earlier in STAGES[: STAGES.index(name)]:
+                self._check_done(earlier, name)
+            return self._do(name)
+
+    def _check_done(self, earlier: str, name: str) -> None:
+        entry, remedy = self.manifest.stage(earlier), f"snnkd {earlier} {self.folder}"
+        what = "has not run" if not entry else "ran with another recipe, data or chip file"
+        if not entry or entry["key"] != self.key(earlier):
+            raise UsageError(f"stage '{name}' needs '{earlier}', which {what}", where=str(self.folder), remedy=remedy)
+        damaged = self.manifest.damaged(earlier)
+        if damaged:
+            raise DataError(
+                f"{', '.join(damaged)}: not as stage '{earlier}' wrote it", where=str(self.folder), remedy=remedy
+            )
+
+    def run_stages(self, stages: tuple[str, ...] = STAGES) -> None:
+        with self._held():
+            for name in stages:
+                if self.group.leads or name in TRAINED:
+                    self._do(name)
+
+    def _do(self, name: str) -> dict[str, Any]:
+        """A stage, unless it is up to date."""
         key = self.key(name)
         if self.manifest.up_to_date(name, key):
             say(f"{name}: up to date")
@@ -291,11 +238,6 @@ class Run:
             raise
         self.manifest.finish(name, key, outputs, time.monotonic() - started, facts)
         return facts
-
-    def run_stages(self, stages: tuple[str, ...] = STAGES) -> None:
-        for name in stages:
-            if self.group.leads or name in TRAINED:
-                self.stage(name)
 
     def _teacher(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         t, folder = self.recipe.teacher, self.folder / "teacher"
@@ -441,7 +383,7 @@ class Run:
 
     def _export(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         provenance = {
-            "recipe": self.recipe.dump(),
+            "recipe": self.recipe.public(),
             "data_sha256": self.data.sha256,
             "student_sha256": self.manifest.stage("distill")["facts"]["weights_sha256"],
             "versions": versions(),
@@ -520,6 +462,15 @@ class Run:
             facts["backends"][name] = entry
         path = self.folder / "validation.json"
         write_text(path, json.dumps(facts, indent=1))
+        differ = facts["backends"]["exact"]["student_predictions_differ"]
+        if differ:
+            raise BackendError(
+                "the exported model does not answer as training did: this must not happen",
+                where=str(path),
+                need=f"0 of {samples} predictions differ",
+                have=f"{differ}",
+                remedy="do not deploy it; please report this with the run directory",
+            )
         return [*outputs, path], facts
 
     def _evaluate(self, key: str) -> tuple[list[Path], dict[str, Any]]:
@@ -547,7 +498,23 @@ def load_report(folder: Path) -> Report:
     try:
         return Report.from_json(path.read_text("utf-8"))
     except ValueError as error:
-        raise DataError(f"not a report of this release: {error}", where=str(path)) from error
+        remedy = f"snnkd report {folder}"
+        raise DataError("damaged, or a report of another release", where=str(path), remedy=remedy) from error
+
+
+def _trained_for(chip: ChipSpec) -> dict[str, Any]:
+    """What of a chip file training and lowering read: a new price retrains nothing."""
+    table = chip.model_dump(mode="json", include={"id", "neuron", "parameters", "operations"})
+    return table | {"limits": {name: chip.limit(name) for name in LIMITS_READ}}
+
+
+def _priced_by(chip: ChipSpec) -> list[str]:
+    """The contents of the chip file, and of those whose prices are shown beside its own."""
+    found = [chip.sha256]
+    while chip.energy.proxy and len(found) < 8:
+        chip = load_chip(chip.energy.proxy)
+        found.append(chip.sha256)
+    return found
 
 
 def _forget(folder: Path) -> None:

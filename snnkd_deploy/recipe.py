@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import re
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,9 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from snnkd_deploy.errors import Problem, RecipeError
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+# Strict: a recipe's `true` is no 1 and its "5" no 5. Upper bounds catch slips of the keyboard only.
+Flag = Annotated[bool, Field(strict=True)]
+Real = Annotated[float, Field(strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Decay = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Width = Annotated[float, Field(gt=0, le=64, strict=True)]
 
 
 class _Section(BaseModel):
@@ -25,7 +35,7 @@ class DataRecipe(_Section):
     """Which samples. `name` is a data set, `options` go to its reader (limit_train, size, ...)."""
 
     name: str = "digits"
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    validation: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.1
     options: dict[str, Any] = {}
 
 
@@ -38,11 +48,11 @@ class TeacherRecipe(_Section):
 
     net: str = "cnn"
     weights: str = ""
-    finetune: bool = False
-    mean: tuple[float, ...] = ()
+    finetune: Flag = False
+    mean: tuple[Real, ...] = ()
     std: tuple[Positive, ...] = ()
     options: dict[str, Any] = {}
-    width: Positive = 1.0
+    width: Width = 1.0
     epochs: Count = 10
     batch: Count = 128
     lr: Positive = 2e-3
@@ -56,11 +66,11 @@ class StudentRecipe(_Section):
     the synaptic current. Encodings: see `distill.feed`. `net` may be file.py:function."""
 
     net: str = "conv"
-    width: Positive = 1.0
-    steps: Annotated[int, Field(ge=1, le=4096)] = 4
+    width: Width = 1.0
+    steps: Annotated[int, Field(ge=1, le=4096, strict=True)] = 4
     encoding: Literal["current", "events", "graded", "rate", "latency"] = "current"
-    leak: Annotated[float, Field(ge=0, le=1)] = 0.5
-    current_leak: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    leak: Share = 0.5
+    current_leak: Decay = 0.0
     threshold: Positive = 1.0
     surrogate: str = "sigmoid4"
     pool: Literal["stride", "max"] = "stride"
@@ -81,13 +91,13 @@ class TrainRecipe(_Section):
     chip_lr: Positive = 5e-4
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: NonNegative = 1e-2
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Decay = 0.9
     grad_clip: NonNegative = 0.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    mixed: bool = False
+    ema: Decay = 0.0
+    mixed: Flag = False
     device: str = "auto"
     augment: tuple[str, ...] = ()
-    rate_target: Annotated[float, Field(ge=0, le=1)] = 0.0
+    rate_target: Share = 0.0
     rate_weight: NonNegative = 0.0
 
 
@@ -105,11 +115,11 @@ class ValidateRecipe(_Section):
 class Recipe(_Section):
     """A whole run. `method` names one or several distillation losses, `loss` their options by name."""
 
-    name: str = "run"
+    name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")] = "run"
     chip: str = "loihi2"
     method: tuple[str, ...] = ("seal", "ckd")
     loss: dict[str, dict[str, Any]] = {}
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
     dt_s: Positive = 1e-3
     data: DataRecipe = DataRecipe()
     teacher: TeacherRecipe = TeacherRecipe()
@@ -131,47 +141,83 @@ class Recipe(_Section):
         """Plain values with every default spelled out."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def public(self) -> dict[str, Any]:
+        """As `dump`, files by their names alone: for what leaves this machine, and for what must not depend on it."""
+        table = self.dump()
+        _each_file(table, lambda _, text: _file_part(text, os.path.basename))
+        return table
+
+
+# What may name a file of the user's. All but the last three may be a name of ours as well.
+_FILES = (
+    "chip",
+    "teacher.net",
+    "teacher.weights",
+    "student.net",
+    "data.options.file",
+    "data.options.test_file",
+    "data.options.path",
+)
+
 
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe and apply `key=value` overrides (values as in TOML). All mistakes in one RecipeError."""
     path = Path(path)
     if not path.is_file():
-        raise RecipeError("no such recipe", where=str(path), remedy="snnkd new writes one; examples/ has more")
+        raise RecipeError("no such recipe", where=str(path), remedy=f"snnkd new -o {path}; examples/ has more")
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"not valid TOML: {error}", where=str(path)) from error
+        raise RecipeError(f"not valid TOML: {error}", where=str(path), remedy="snnkd new writes one") from error
     return make_recipe(table, overrides, where=str(path))
 
 
 def make_recipe(table: dict[str, Any], overrides: list[str] | tuple[str, ...] = (), where: str = "recipe") -> Recipe:
-    """A recipe from plain values. Relative files (a chip, networks, weights) are looked for beside it as well."""
+    """A recipe from plain values, `where` the file that they are from.
+
+    Relative files (a chip, networks, weights, own data) are taken from the recipe's folder, those of overrides
+    from the current one, and are absolute from then on: a run directory must not depend on where one stands.
+    """
     table = json.loads(json.dumps(table, default=str))
+    folder = Path(where).parent
+    _each_file(table, partial(_located, folder=folder))
     for text in overrides:
         _override(table, text)
+    for place in (Path(), folder):
+        _each_file(table, partial(_located, folder=place))
     try:
-        recipe = Recipe.model_validate(table)
+        return Recipe.model_validate(table)
     except ValidationError as error:
         raise RecipeError.from_problems([_problem(item, where) for item in error.errors(include_url=False)]) from error
-    folder = Path(where).parent
-    teacher, student = recipe.teacher, recipe.student
-    return recipe.model_copy(
-        update={
-            "chip": _beside(recipe.chip, folder),
-            "teacher": teacher.model_copy(
-                update={"net": _beside(teacher.net, folder), "weights": _beside(teacher.weights, folder)}
-            ),
-            "student": student.model_copy(update={"net": _beside(student.net, folder)}),
-        }
-    )
 
 
-def _beside(name: str, folder: Path) -> str:
-    """A file that lies beside the recipe and not here, with its folder; everything else as it is."""
-    file, colon, function = name.rpartition(":") if ".py:" in name else (name, "", "")
-    if not Path(file).suffix or Path(file).is_file() or not (folder / file).is_file():
-        return name
-    return f"{folder / file}{colon}{function}"
+def _each_file(table: dict[str, Any], change: Callable[[str, str], str]) -> None:
+    """Replace every text that may name a file by `change(key, text)`."""
+    for key in _FILES:
+        *parents, last = key.split(".")
+        place: Any = table
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if isinstance(place, dict) and isinstance(place.get(last), str):
+            place[last] = change(key, place[last])
+
+
+def _file_part(text: str, change: Callable[[str], str]) -> str:
+    """Apply to the file of `file.py:function`, or to the whole text."""
+    file, colon, function = text.rpartition(":") if ".py:" in text else (text, "", "")
+    return f"{change(file)}{colon}{function}"
+
+
+def _located(key: str, text: str, folder: Path) -> str:
+    """A file that exists in `folder` by its absolute path; everything else as it is."""
+
+    def absolute(file: str) -> str:
+        path = folder / Path(file).expanduser()
+        # "conv" is a student even where a folder of that name lies about.
+        named = bool(path.suffix) or key.startswith("data.")
+        return os.path.abspath(path) if file and named and path.exists() else file
+
+    return _file_part(text, absolute)
 
 
 def _override(table: dict[str, Any], text: str) -> None:
@@ -194,33 +240,45 @@ def _override(table: dict[str, Any], text: str) -> None:
 
 def _problem(item: Any, where: str) -> Problem:
     keys = [str(part) for part in item["loc"]]
-    path = ".".join(keys)
+    place = f"{where} [{'.'.join(keys)}]"
     if item["type"] == "extra_forbidden":
         section: Any = Recipe
         for key in keys[:-1]:
             field = next((f for n, f in section.model_fields.items() if (f.alias or n) == key), None)
             section = field.annotation if field is not None else Recipe
         known = [f.alias or n for n, f in section.model_fields.items()] if hasattr(section, "model_fields") else []
-        near = difflib.get_close_matches(keys[-1], known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return Problem("unknown key", f"{where} [{path}]", remedy=f"{hint}known here: {', '.join(known)}")
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return Problem(f"{message}, found {item['input']!r}", f"{where} [{path}]")
+        return Problem("unknown key", place, remedy=f"{_nearest(keys[-1], known)}known here: {', '.join(known)}")
+    have = json.dumps(item["input"], default=str)
+    if item["type"] in ("model_type", "dict_type"):
+        return Problem("this is a section, not a value", place, f"[{keys[-1]}]", have)
+    if item["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        return Problem("not one of the choices", place, " | ".join(known), have, _nearest(item["input"], known).strip())
+    if item["type"] == "string_pattern_mismatch":
+        return Problem("the name becomes a folder's name", place, "a text without / and \\", have)
+    need = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    return Problem("wrong value", place, need.replace("tuple", "list"), have)
+
+
+def _nearest(word: object, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(word), known, n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def recipe_toml(recipe: Recipe) -> str:
     """The resolved recipe as TOML, every default spelled out."""
-    return _toml(recipe.dump())
+    return toml_text(recipe.dump())
 
 
-def _toml(table: dict[str, Any], prefix: str = "") -> str:
-    lines = [f"{_key(k)} = {_value(v)}" for k, v in table.items() if not isinstance(v, dict)]
+def toml_text(table: dict[str, Any], prefix: str = "") -> str:
+    """Plain values as TOML."""
+    lines = [f"{_key(k)} = {toml_value(v)}" for k, v in table.items() if not isinstance(v, dict)]
     for key, value in table.items():
         if isinstance(value, dict):
             name = f"{prefix}{_key(key)}"
             if not value or any(not isinstance(v, dict) for v in value.values()):
                 lines += ["", f"[{name}]"]
-            lines.append(_toml(value, name + ".").rstrip("\n"))
+            lines.append(toml_text(value, name + ".").rstrip("\n"))
     return "\n".join(lines) + "\n"
 
 
@@ -228,11 +286,12 @@ def _key(key: str) -> str:
     return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A text, number, truth value or list as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +9,47 @@ import torch
 from torch import Tensor
 
 from snnkd_deploy.backends.base import Inputs
+from snnkd_deploy.data.npz import read_npz
 from snnkd_deploy.errors import DataError
 from snnkd_deploy.graph.model import Model
+
+# More timesteps than this in one run are a slip of the keyboard.
+MAX_STEPS = 1 << 20
 
 
 def load_inputs(path: str | Path, model: Model) -> tuple[Inputs, Tensor | None]:
     """Read `x` (T, B, ...) and optional `T`, `y` (B,) from a `.npz`. Raises DataError with what does not fit."""
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except FileNotFoundError as error:
-        raise DataError("no such input file", where=str(path)) from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"not a readable .npz: {error}", where=str(path)) from error
+    if not path.is_file():
+        raise DataError("no such input file", where=str(path), remedy="np.savez(path, x=x, y=y)")
+    arrays = read_npz(path)
     if "x" not in arrays:
         raise DataError("no array 'x' in the input file", where=str(path), need="x (T, B, ...)", have=sorted(arrays))
-    steps = int(arrays["T"]) if "T" in arrays and arrays["T"].size == 1 else None
-    inputs = make_inputs(arrays["x"], model, steps, where=str(path))
-    y = arrays.get("y")
-    if y is not None and y.shape != (inputs.samples,):
-        raise DataError("labels do not match the samples", where=f"{path} [y]", need=(inputs.samples,), have=y.shape)
-    return inputs, None if y is None else torch.from_numpy(y.astype(np.int64))
+    inputs = make_inputs(arrays["x"], model, _steps(arrays.get("T"), f"{path} [T]"), where=str(path))
+    return inputs, _labels(arrays.get("y"), inputs, model, f"{path} [y]")
+
+
+def _steps(value: np.ndarray | None, where: str) -> int | None:
+    if value is None:
+        return None
+    whole = value.size == 1 and value.dtype.kind in "iuf" and bool(np.isfinite(value).all())
+    if not whole or value.item() != int(value.item()):
+        raise DataError("T is the number of timesteps", where=where, need="one integer", have=value.tolist())
+    return int(value.item())
+
+
+def _labels(y: np.ndarray | None, inputs: Inputs, model: Model, where: str) -> Tensor | None:
+    if y is None:
+        return None
+    if y.shape != (inputs.samples,):
+        raise DataError("labels do not match the samples", where=where, need=(inputs.samples,), have=y.shape)
+    if y.dtype.kind not in "iuf" or not np.isfinite(y).all() or (y != np.rint(y)).any():
+        raise DataError("labels are class numbers", where=where, need="integers 0, 1, ...", have=f"{y.dtype} {y[:4]}")
+    classes = len(model.profile.classes)
+    if y.min() < 0 or (classes and y.max() >= classes):
+        need = f"0..{classes - 1}" if classes else ">= 0"
+        raise DataError("labels out of range", where=where, need=need, have=f"{y.min():g}..{y.max():g}")
+    return torch.from_numpy(y.astype(np.int64))
 
 
 def _integer_remedy(model: Model) -> str:
@@ -49,6 +67,10 @@ def make_inputs(x: np.ndarray | Tensor, model: Model, steps: int | None = None, 
     the number of steps that the model was trained for.
     """
     array = np.asarray(x)
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise DataError("the number of timesteps", where=f"{where} [T]", need=f"1..{MAX_STEPS:,}", have=f"{steps:,}")
+    if array.dtype.kind in "iuf":  # torch knows neither foreign byte orders nor long doubles
+        array = array.astype(np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("="), copy=False)
     shape = model.shapes[model.input_name]
     if tuple(n for n in array.shape[2:] if n > 1) == tuple(n for n in shape if n > 1) and array.ndim >= 2:
         array = array.reshape(*array.shape[:2], *shape)  # axes of length 1 carry no order
@@ -81,6 +103,15 @@ def make_inputs(x: np.ndarray | Tensor, model: Model, steps: int | None = None, 
             need=f"{encoding.low}..{encoding.levels}",
             have=f"{low:g}..{high:g}",
         )
+    # On a chip's grid the arithmetic is exact only for what the encoding declares.
+    top = {"events": 1, "graded": encoding.levels}.get(encoding.kind)
+    if top is not None and model.on_chip_grid and (low < 0 or high > top):
+        raise DataError(
+            f"values out of range of encoding '{encoding.kind}'",
+            where=f"{where} [x]",
+            need=f"0..{top}",
+            have=f"{low:g}..{high:g}",
+        )
     if encoding.kind == "current" and array.shape[0] > 1:
         if np.any(array != array[:1]):
             raise DataError(
@@ -89,13 +120,16 @@ def make_inputs(x: np.ndarray | Tensor, model: Model, steps: int | None = None, 
                 need="(1, B, ...) and T",
                 have=tuple(array.shape),
             )
-        steps, array = steps or array.shape[0], array[:1]
+        if steps not in (None, array.shape[0]):
+            raise DataError("T does not match x", where=f"{where} [T]", need=array.shape[0], have=steps)
+        steps, array = array.shape[0], array[:1]
     if array.shape[0] == 1 and steps is None:
         steps = model.profile.steps if encoding.kind == "current" else 1
         if steps is None:
             raise DataError("a constant input needs the number of steps", where=f"{where} [T]", remedy="add T")
-    steps = steps or array.shape[0]
-    if steps < 1 or (array.shape[0] != 1 and steps != array.shape[0]):
+    if steps is None:
+        steps = array.shape[0]
+    if array.shape[0] not in (1, steps):
         raise DataError("T does not match x", where=f"{where} [T]", need=array.shape[0], have=steps)
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if encoding.kind != "float" or array.dtype.kind != "f":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snnkd_deploy.data.npz import read_npz
 from snnkd_deploy.errors import DataError
 
 
@@ -66,32 +66,40 @@ class Trace:
         arrays["meta"] = np.array(json.dumps(self.meta, sort_keys=True))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".part")
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
         """Read a trace file. Raises DataError where it is not one."""
         path = Path(path)
+        if not path.is_file():
+            raise DataError("no such trace file", where=str(path), remedy="snnkd simulate ... -o TRACE.npz writes one")
+        remedy = "write it with `snnkd simulate ... -o`"
+        arrays = read_npz(path)
+        groups: dict[str, dict[str, Tensor]] = {"spikes": {}, "u": {}, "v": {}}
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-            groups: dict[str, dict[str, Tensor]] = {"spikes": {}, "u": {}, "v": {}}
             for key, array in arrays.items():
                 group, _, node = key.partition("/")
                 if node and group in groups:
                     groups[group][node] = torch.from_numpy(array)
             logits = arrays.get("logits", np.zeros((0, 0)))
             meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
-        except FileNotFoundError as error:
-            raise DataError("no such trace file", where=str(path)) from error
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            raise DataError(
-                f"not a readable trace: {error}",
-                where=str(path),
-                remedy="write it with `snnkd simulate ... -o`",
-            ) from error
+        except (ValueError, TypeError) as error:
+            raise DataError(f"not a readable trace: {error}", where=str(path), remedy=remedy) from error
+        if (
+            not (groups["spikes"] or "logits" in arrays)
+            or logits.ndim != 2
+            or logits.dtype.kind != "f"
+            or not isinstance(meta, dict)
+        ):
+            have = ", ".join(sorted(arrays)) or "no arrays"
+            need = "spikes/<layer>, logits (B, C), meta"
+            raise DataError("not a trace", where=str(path), need=need, have=have, remedy=remedy)
         return cls(logits=torch.from_numpy(logits), meta=meta, **groups)
 
 

@@ -33,7 +33,7 @@ from snnkd_deploy.data.request import Request
 from snnkd_deploy.data.series_npz import read_series_npz
 from snnkd_deploy.data.shd import read_shd
 from snnkd_deploy.data.splits import grouped, stratified
-from snnkd_deploy.errors import DataError, UsageError
+from snnkd_deploy.errors import DataError, Problem, UsageError
 
 # Salts keep the three seeded choices independent of each other.
 _TEST, _VALIDATION, _LIMIT = 1, 2, 3
@@ -112,9 +112,11 @@ def load_dataset(
     counts before the validation split). `UsageError` for unknown names and options, `DataError` for files
     that are missing or damaged.
     """
-    info = _info(name)
     options = dict(options or {})
-    _check_options(info, options)
+    problems = option_problems(name, options)
+    if problems:
+        raise UsageError.from_problems(problems)
+    info = _info(name)
     if not 0.0 <= validation < 1.0:
         raise UsageError("validation is a fraction of the train part", need="0 <= validation < 1", have=validation)
     request = Request(name, None if root is None else Path(root), download, options)
@@ -166,15 +168,25 @@ def _info(name: str) -> DatasetInfo:
     )
 
 
-def _check_options(info: DatasetInfo, options: Mapping[str, Any]) -> None:
+def option_problems(name: str, options: Mapping[str, Any]) -> list[Problem]:
+    """What can be said against a data set's name and options without looking for its files."""
+    try:
+        info = _info(name)
+    except UsageError as error:
+        return list(error.problems)
     known = (*info.options, *_COMMON_OPTIONS)
+    problems = []
     for key in options:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            raise UsageError(
-                f"data set {info.name} has no option {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-                remedy="one of " + ", ".join(known),
-            )
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            what, remedy = f"data set {name} has no option {key!r}", f"{hint}one of {', '.join(known)}"
+            problems.append(Problem(what, f"data.options.{key}", remedy=remedy))
+    for key in _COMMON_OPTIONS:
+        value = options.get(key, 0)
+        if type(value) is not int or value < 0:
+            problems.append(Problem("a number of samples, 0 for all", f"data.options.{key}", ">= 0", repr(value)))
+    return problems
 
 
 def _check(name: str, source: Source) -> None:
@@ -215,8 +227,6 @@ def _divide(source: Source, rows: Tensor, count: int, seed: int, salt: int) -> t
 
 
 def _limited(y: Tensor, rows: Tensor, limit: int, seed: int) -> Tensor:
-    if limit < 0:
-        raise UsageError("a limit is a number of samples; 0 is no limit", have=limit)
     if limit == 0 or limit >= rows.numel():
         return rows
     _, aside = stratified(y[rows], limit, seed, _LIMIT)

@@ -32,6 +32,8 @@ _FOR: dict[Kind, tuple[Encoding, ...]] = {
     "events": ("events", "graded"),
     "series": ("graded", "rate"),
 }
+# The limits of a chip file that decide how students are trained; the others are for the fit.
+LIMITS_READ = ("spike_payload",)
 # Recordings are binned into frames this many samples at a time where a whole split is wanted.
 _FRAME_ROWS = 256
 

@@ -330,11 +330,21 @@ class Trainer:
         tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.items()}
         meta = {
             "fingerprint": self.fingerprint,
+            "machine": self._machine(),
             "structure": self.trainee.structure(),
             "state": vars(self.state),
         }
         save_tensors(self._checkpoint, tensors, meta)
         self._last_save = time.monotonic()
+
+    def _machine(self) -> dict[str, Any]:
+        """What the last bits of sums depend on, besides the recipe."""
+        return {
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "device": self.trainee.device.type,
+            "processes": self.group.size,
+        }
 
     def _resume(self) -> bool:
         if not self._checkpoint.is_file():
@@ -347,6 +357,13 @@ class Trainer:
         if meta.get("fingerprint") != self.fingerprint:
             say(f"{self.label}: the recipe changed since the last checkpoint, starting again")
             return False
+        now, then = self._machine(), meta.get("machine", {})
+        changed = [f"{key} {then[key]} -> {now[key]}" for key in now if key in then and then[key] != now[key]]
+        if changed:
+            say(
+                f"[yellow]warning: {self.label} resumes with {', '.join(changed)}: sums are rounded in another order, "
+                "so the weights will not be those of an uninterrupted run"
+            )
         state = _State(**meta["state"])
         self.state = state
         self.trainee.restore_structure(meta["structure"])

@@ -53,9 +53,11 @@ class StudentTrainee(Trainee):
         self.samples = len(data.train)
         # Called with the student when it leaves float mode; the pipeline keeps the float weights there.
         self.on_chip_entry: Any = None
+        self._rates: dict[str, float] = {}
 
     def enter_phase(self, phase: Phase) -> None:
         if phase.name == CHIP_PHASE and self.module.mode == "float":
+            self._warn_of_rates()
             if self.on_chip_entry is not None:
                 self.on_chip_entry(self.module)
             self.module.to_chip(self.chip)
@@ -104,13 +106,19 @@ class StudentTrainee(Trainee):
     def validate(self) -> dict[str, float]:
         self.module.check_headroom()
         found = evaluate_student(self.module, self.data.val, self.feed, self.device)
-        for name, rate in found["rates"].items():
-            if rate < _SILENT:
-                say(f"[yellow]warning: {name} is silent (rate {rate:.5f}); lower its threshold or the learning rate")
-            elif rate > _BUSY:
-                say(f"[yellow]warning: {name} fires at {100 * rate:.0f} % of all steps; energy follows the rate")
+        self._rates = found["rates"]
         rates = {f"rate.{name}": rate for name, rate in found["rates"].items()}
         return {"accuracy": found["accuracy"], "rate": found["rate"], **rates}
+
+    def _warn_of_rates(self) -> None:
+        """At the end of the float phase: until then silent layers may yet wake up."""
+        # A run that resumes right here has not validated yet.
+        rates = self._rates or evaluate_student(self.module, self.data.val, self.feed, self.device)["rates"]
+        for name, rate in rates.items():
+            if rate < _SILENT:
+                say(f"[yellow]warning: {name} is silent (rate {rate:.5f}); a lower student.threshold may wake it")
+            elif rate > _BUSY:
+                say(f"[yellow]warning: {name} fires at {100 * rate:.0f} % of all steps; energy follows the rate")
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from snnkd_deploy.errors import DataError, UsageError
 from snnkd_deploy.nets.teachers import Teacher, TeacherPlan
-from snnkd_deploy.nets.userfile import user_function
+from snnkd_deploy.nets.userfile import call_user
 
 _LIBRARIES = ("torchvision", "timm")
 
@@ -60,7 +60,7 @@ def user_teacher(plan: TeacherPlan) -> Teacher:
 
     The module maps images (B, C, H, W), 0..1 or normalised by `teacher.mean` and `teacher.std`, to logits (B, K).
     """
-    network = user_function(plan.net, "teacher.net")(**plan.options)
+    network = call_user(plan.net, "teacher.net", **plan.options)
     if isinstance(network, Teacher):
         return network
     if not isinstance(network, nn.Module):

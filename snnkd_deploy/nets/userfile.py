@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snnkd_deploy.errors import UsageError
+from snnkd_deploy.errors import SnnkdError, UsageError
 
 
 def is_user_code(name: str) -> bool:
@@ -37,3 +38,16 @@ def user_function(name: str, where: str) -> Callable[..., Any]:
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise UsageError(f"no function '{function}' in it", where=str(path), remedy=f"defined: {', '.join(known)}")
     return found
+
+
+def call_user(name: str, where: str, *values: Any, **options: Any) -> Any:
+    """Call the function that `path/to/file.py:function` names. What it raises becomes a UsageError with its line."""
+    function = user_function(name, where)
+    try:
+        return function(*values, **options)
+    except SnnkdError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({Path(line.filename).name}, line {line.lineno})"
+        raise UsageError(what, where=f"{where} = '{name}'", remedy="--debug shows the whole traceback") from error

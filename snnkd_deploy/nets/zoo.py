@@ -8,7 +8,8 @@ from collections.abc import Callable
 from snnkd_deploy.errors import RecipeError, UsageError
 from snnkd_deploy.nets.builder import Builder, StudentPlan
 from snnkd_deploy.nets.student import Student
-from snnkd_deploy.nets.userfile import is_user_code, user_function
+from snnkd_deploy.nets.student_options import option_problems
+from snnkd_deploy.nets.userfile import call_user, is_user_code
 
 
 def conv_student(plan: StudentPlan) -> Student:
@@ -18,7 +19,9 @@ def conv_student(plan: StudentPlan) -> Student:
     channels = plan.options.get("channels", (16, 32, 64))
     strides = plan.options.get("strides", (1,) + (2,) * (len(channels) - 1))
     if len(strides) != len(channels):
-        raise RecipeError("as many strides as channels", where="student.strides", need=len(channels), have=len(strides))
+        raise RecipeError(
+            "as many strides as channels", where="student.options.strides", need=len(channels), have=len(strides)
+        )
     for i, (base, stride) in enumerate(zip(channels, strides, strict=True)):
         source = build.conv(str(i), source, plan.channels(base), stride=stride)
     return build.finish(source)
@@ -105,7 +108,7 @@ def build_student(plan: StudentPlan) -> Student:
     returns `finish(...)` (examples/own_student.py).
     """
     if is_user_code(plan.net):
-        student = user_function(plan.net, "student.net")(plan)
+        student = call_user(plan.net, "student.net", plan)
         if not isinstance(student, Student):
             raise UsageError(
                 "the function must return what Builder.finish gives",
@@ -126,4 +129,7 @@ def build_student(plan: StudentPlan) -> Student:
         raise UsageError(
             f"unknown student '{plan.net}'", where="student.net", remedy=f"{hint}known: {', '.join(STUDENTS)}"
         )
+    problems = option_problems(plan.net, plan.options)
+    if problems:
+        raise RecipeError.from_problems(problems)
     return STUDENTS[plan.net](plan)

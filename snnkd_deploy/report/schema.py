@@ -542,6 +542,7 @@ class Report(_Part):
     cores: CoreMap | None = None
     pareto: Pareto | None = None
     stages: tuple[Stage, ...] = ()
+    notes: tuple[str, ...] = ()  # how the numbers were counted
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:

@@ -24,6 +24,8 @@ def render_table(report: Report) -> Group:
     for fact in facts(report):
         style = {"good": "green", "bad": "bold red"}.get(fact.mood, "")
         rest.add_row(Text(fact.title), Text(fact.text, style=style))
+    for note in report.notes:
+        rest.add_row(Text("note"), Text(note))
     for warning in report.warnings:
         rest.add_row(Text("warning", style="yellow"), Text(warning))
     return Group(accuracy, rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,19 @@ def method_options(name: str) -> dict[str, Any]:
     return {key: p.default for key, p in parameters.items() if key not in _DIMENSIONS}
 
 
+def _kind(default: Any) -> str:
+    return {bool: "true or false", int: "a number", float: "a number", str: "a text"}.get(type(default), "")
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """True where a value is of its default's type; any number does for a number, but not NaN."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, (int, float)):
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return not isinstance(default, str) or isinstance(value, str)
+
+
 def build_method(
     names: Sequence[str],
     options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -117,6 +131,11 @@ def build_method(
             Problem(f"{name} has no option {key!r}", remedy=nearest(key, known) if known else "it has none")
             for key in given
             if key not in known
+        ]
+        problems += [
+            Problem(f"option {key!r} of {name}", f"loss.{name}.{key}", _kind(known[key]), repr(value))
+            for key, value in given.items()
+            if key in known and not _fits(value, known[key])
         ]
     if problems:
         raise UsageError.from_problems(problems)
