@@ -25,6 +25,8 @@ EXIT_CODES = """exit codes:
 
 # Verbs import what they need when they run: `snnkd chips` must not wait for torch.
 Result = dict[str, Any] | None
+# Simulators that `convert --for` knows: graph/interop.py, which says of some why not.
+INTEROP = ("norse", "snntorch", "spikingjelly", "sinabs", "rockpool")
 
 
 _words: list[str] = []
@@ -162,9 +164,15 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--calibrate", type=Path, metavar="X.npz", help="inputs whose currents set the scales")
     _foreign(p)
 
-    p = verb("convert", convert, "Between .nir, .net and .onnx, by suffix.", "snnkd convert model.nir model.net")
+    p = verb(
+        "convert",
+        convert,
+        "Between .nir, .net and .onnx, by suffix; with --for, a plain NIR for another simulator's importer.",
+        "snnkd convert model.nir model.net\n  snnkd convert model.nir plain.nir --for norse",
+    )
     p.add_argument("source", type=Path, metavar="IN")
     p.add_argument("target", type=Path, metavar="OUT")
+    p.add_argument("--for", dest="reader", metavar="TOOL", choices=INTEROP, help=f"one of {', '.join(INTEROP)}")
     _foreign(p)
 
     p = verb("fit", fit, "Does it fit, what is used, what is violated, what to try.", "snnkd fit model.nir --chip all")
@@ -400,15 +408,10 @@ def lower(args: argparse.Namespace) -> Result:
 
 
 def convert(args: argparse.Namespace) -> Result:
-    from snnkd_deploy import api
-    from snnkd_deploy.graph.load import save_model
-    from snnkd_deploy.verbs.options import model_from
+    from snnkd_deploy.verbs.convert import convert as run_convert
 
     _check_output(args.target)
-    model = model_from(args.source, args)
-    save_model(model, args.target)
-    _show(f"{args.source} -> {args.target}")
-    return {"source": str(args.source), "target": str(args.target), "model": api.describe(model)}
+    return run_convert(args, _show)
 
 
 def fit(args: argparse.Namespace) -> Result:
