@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from snnkd_deploy.backends.base import Availability
+from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import Trace
 from snnkd_deploy.errors import BackendError, Problem
 
@@ -31,6 +32,7 @@ class MyBackend:
     def run(self, model, inputs, record):
         if problems := self.check(model):
             raise BackendError.from_problems(problems)
+        check_inputs(model, inputs)
         x = inputs.x.expand(inputs.steps, *inputs.x.shape[1:]).numpy().astype(np.int64)
         trace = Trace(torch.zeros(0), meta={"backend": self.name})
         for name in (n for component in model.order for n in component):

@@ -15,6 +15,7 @@ from snnkd_deploy.arithmetic import CubaParams, CubaState, exact_dtype, integrat
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, wrap_int32
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import DelayLine, Operator, merge_batch, run_graph
+from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import Record, Trace, concatenate
 from snnkd_deploy.errors import BackendError, Problem
 from snnkd_deploy.graph.model import Model
@@ -58,6 +59,7 @@ class ExactBackend:
         problems = self.check(model)
         if problems:
             raise BackendError.from_problems(problems)
+        check_inputs(model, inputs)
         operators = build_operators(model, inputs, self.device)
         largest = max(int(np.prod(shape)) for shape in model.shapes.values())
         per_chunk = max(1, _CHUNK_VALUES // (largest * inputs.steps))

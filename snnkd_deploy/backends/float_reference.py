@@ -14,6 +14,7 @@ from torch import Tensor
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import run_graph
 from snnkd_deploy.backends.float_operators import FloatNeuron, float_operator
+from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import Record, Trace, concatenate
 from snnkd_deploy.errors import BackendError, Problem
 from snnkd_deploy.graph.model import Model
@@ -54,6 +55,7 @@ class FloatBackend:
         problems = self.check(model)
         if problems:
             raise BackendError.from_problems(problems)
+        check_inputs(model, inputs)
         dtype = number_type(model)
         operators = {name: float_operator(model, name, dtype, self.device) for name in model.nodes}
         largest = max(int(np.prod(shape)) for shape in model.shapes.values())

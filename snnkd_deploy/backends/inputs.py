@@ -52,6 +52,26 @@ def _labels(y: np.ndarray | None, inputs: Inputs, model: Model, where: str) -> T
     return torch.from_numpy(y.astype(np.int64))
 
 
+def check_inputs(model: Model, inputs: Inputs) -> None:
+    """What every backend asks before it runs: inputs that were made by hand are held to the model as well.
+
+    Raises DataError for another shape, a number of steps that does not match, NaN, and fractions where the
+    encoding takes integers.
+    """
+    x, shape = inputs.x, tuple(model.shapes[model.input_name])
+    if tuple(x.shape[2:]) != shape or x.dim() != len(shape) + 2 or 0 in x.shape:
+        need = f"(T, B, {', '.join(map(str, shape))})"
+        raise DataError("the input does not have the model's shape", where="inputs.x", need=need, have=tuple(x.shape))
+    if inputs.steps < 1 or x.shape[0] not in (1, inputs.steps):
+        raise DataError("the steps do not match x", where="inputs.steps", need=x.shape[0], have=inputs.steps)
+    if x.is_floating_point():
+        if not torch.isfinite(x).all():
+            raise DataError("x holds NaN or infinite values", where="inputs.x")
+        if model.profile.encoding.kind != "float" and (x != x.round()).any():
+            what = f"encoding '{model.profile.encoding.kind}' takes integers, x holds fractions"
+            raise DataError(what, where="inputs.x", remedy=_integer_remedy(model))
+
+
 def _integer_remedy(model: Model) -> str:
     encoding = model.profile.encoding
     if encoding.low < 0:

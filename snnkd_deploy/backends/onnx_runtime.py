@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from snnkd_deploy.backends.base import Availability, Inputs
+from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import Record, Trace, concatenate
 from snnkd_deploy.errors import BackendError, Problem, SnnkdError
 from snnkd_deploy.graph.model import Model
@@ -52,6 +53,7 @@ class OnnxBackend:
         problems = self.check(model)
         if problems:
             raise BackendError.from_problems(problems)
+        check_inputs(model, inputs)
         import onnxruntime
 
         with tempfile.TemporaryDirectory(prefix="snnkd_") as folder:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from snnkd_deploy.backends.base import Availability, Inputs
+from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.errors import BackendError, DataError, Problem
 from snnkd_deploy.graph.model import Model
@@ -82,6 +83,7 @@ class ReplayBackend:
         problems = self.check(model)
         if problems:
             raise BackendError.from_problems(problems)
+        check_inputs(model, inputs)
         trace = self._load()
         place = {key: i for i, key in enumerate(trace.meta["sample_hashes"])}
         wanted = sample_hashes(inputs)

@@ -15,12 +15,12 @@ from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.registry import backend_names, get_backend
 from snnkd_deploy.backends.replay import ReplayBackend, stamp
 from snnkd_deploy.backends.trace import Record
-from snnkd_deploy.errors import BackendError, Problem
+from snnkd_deploy.errors import BackendError, DataError, Problem
 from snnkd_deploy.graph.model import Model
 
 torch.set_num_threads(1)
 STEPS, SAMPLES = 5, 4
-INTEGER = {"exact", "lava", "replay", "example"}
+REAL = {"float"}  # runs a lowered model too, in real units and without the chip's roundings
 
 
 def example():
@@ -33,10 +33,10 @@ def example():
 
 @pytest.fixture(scope="module")
 def case():
-    """A chain that every backend can run: dense, LIF, dense, LIF; spikes counted."""
+    """A chain that every backend can run: dense, IF with a decaying current, dense, IF; spikes counted."""
     net = Net((6,), seed=4)
-    h1 = net.lif("lif1", net.dense("fc1", "input", net.weights((8, 6))), vth=60, Du=4096, Dv=400)
-    h2 = net.lif("lif2", net.dense("fc2", h1, net.weights((5, 8))), vth=40, Du=4096, Dv=700)
+    h1 = net.lif("lif1", net.dense("fc1", "input", net.weights((8, 6))), vth=60, Du=4096, Dv=0)
+    h2 = net.lif("lif2", net.dense("fc2", h1, net.weights((5, 8))), vth=40, Du=1700, Dv=0)
     model = net.model(h2)
     return model, make_inputs(net.spikes(STEPS, SAMPLES, 0.5), model)
 
@@ -123,11 +123,46 @@ def test_logits_and_predictions(whole):
 
 
 def test_integer_backends_are_exact(backend, whole, case):
-    if backend.name not in INTEGER | {"mine"}:
+    if backend.name in REAL:
         pytest.skip("runs in real units")
     reference = ExactBackend().run(*case, Record(states=True))
     same(whole, reference)
     assert all(torch.equal(whole.v[n], reference.v[n]) for n in reference.v)
+
+
+def test_a_leak_that_truncates_is_run_exactly_or_refused(backend):
+    """The one arithmetic that frameworks of real numbers do not have: they say so, and never come close instead."""
+    if backend.name in REAL | {"replay"}:
+        pytest.skip("runs in real units, or nothing at all")
+    net = Net((6,), seed=5)
+    h1 = net.lif("lif1", net.dense("fc1", "input", net.weights((8, 6))), vth=60, Dv=400)
+    model = net.model(net.lif("lif2", net.dense("fc2", h1, net.weights((5, 8))), vth=40, Dv=700))
+    inputs = make_inputs(net.spikes(STEPS, SAMPLES, 0.5), model)
+    if problems := backend.check(model):
+        assert {p.where for p in problems} == {"lif1", "lif2"} and all(p.remedy for p in problems)
+        with pytest.raises(BackendError):
+            backend.run(model, inputs, Record())
+    else:
+        same(backend.run(model, inputs, Record()), ExactBackend().run(model, inputs, Record()))
+
+
+@pytest.mark.parametrize("wrong", ["shape", "features", "nan", "no_steps", "steps", "not_integer"])
+def test_wrong_inputs_are_refused(backend, case, wrong):
+    """Inputs that were never checked (`make_inputs` was bypassed) do not become plausible spikes."""
+    model, inputs = case
+    x = inputs.x.clone()
+    if wrong == "not_integer" and backend.name in REAL:
+        pytest.skip("real numbers are its inputs")
+    bad = {
+        "shape": lambda: Inputs(x.flatten(), STEPS),
+        "features": lambda: Inputs(x[:, :, :4], STEPS),
+        "nan": lambda: Inputs(x * float("nan"), STEPS),
+        "no_steps": lambda: Inputs(x, 0),
+        "steps": lambda: Inputs(x, STEPS + 3),
+        "not_integer": lambda: Inputs(x + 0.5, STEPS),
+    }[wrong]()
+    with pytest.raises((DataError, BackendError)):
+        backend.run(model, bad, Record())
 
 
 def test_zero_state_and_determinism(backend, whole, case):

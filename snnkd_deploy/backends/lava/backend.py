@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from snnkd_deploy.backends.base import Availability, Inputs
+from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.lava.availability import interpreter, lava_availability
 from snnkd_deploy.backends.lava.build import Builder, Options
 from snnkd_deploy.backends.lava.check import check_for_lava
@@ -65,6 +66,7 @@ class LavaBackend:
         problems = self.check(model)
         if problems:
             raise BackendError.from_problems(problems)
+        check_inputs(model, inputs)
         start = time.monotonic()
         folder = Path(tempfile.mkdtemp(prefix="snnkd_lava_"))
         try:

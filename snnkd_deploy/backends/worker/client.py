@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from snnkd_deploy.backends.base import Availability, Inputs
+from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.backends.worker import codec
 from snnkd_deploy.backends.worker.connection import Connection, LostWorkerError, worker_command
@@ -89,6 +90,7 @@ class WorkerBackend:
         problems = self.check(model)
         if problems:
             raise BackendError.from_problems(problems)
+        check_inputs(model, inputs)
         reply = self._ask(codec.run_message(inputs, record), ("trace",), self.stall_s)
         trace = codec.read_trace(reply)
         trace.meta["worker"] = shlex.join(self.command)
