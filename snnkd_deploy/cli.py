@@ -143,9 +143,12 @@ def build_parser() -> argparse.ArgumentParser:
         "Exit code 0: equal, 1: not equal, 2: an error.",
         "snnkd compare MODEL.nir --backends exact,lava --input X.npz",
     )
-    p.add_argument("a", type=Path, metavar="A", help="a trace, or a model with --backends")
+    p.add_argument("a", type=Path, metavar="A", nargs="?", help="a trace, or a model with --backends")
     p.add_argument("b", type=Path, metavar="B", nargs="?", help="the other trace")
     p.add_argument("--backends", help="comma-separated; the first is the reference")
+    p.add_argument("--matrix", action="store_true", help="all usable backends x models of every kind, built here")
+    p.add_argument("--samples", type=int, default=1000, metavar="N", help="with --matrix (default: %(default)s)")
+    p.add_argument("--slow-samples", type=int, default=200, metavar="N", help="the same for lava and netx")
     p.add_argument("--input", type=Path, metavar="X.npz")
     p.add_argument("--model", type=Path, metavar="MODEL", help="with two traces and --input: name the causes as well")
     p.add_argument("--reproducer", type=Path, metavar="DIR", help="write a minimal .nir and .npz that still diverge")
@@ -333,6 +336,10 @@ def compare(args: argparse.Namespace) -> Result:
 
     if args.backends and args.b is not None:
         raise UsageError("two traces, or one model with --backends, not both", have=f"{args.b} and --backends")
+    if args.matrix:
+        return _matrix(args)
+    if args.a is None:
+        raise UsageError("give two traces, or a model with --backends a,b --input X.npz", remedy="or --matrix alone")
     model_path = args.a if args.backends else args.model
     workers: dict[str, str] = {}
     model, inputs = None, None
@@ -388,6 +395,40 @@ def compare(args: argparse.Namespace) -> Result:
     identical = all(r["identical"] for r in found.values())
     args.exit_code = 0 if identical else 1
     return {"identical": identical, "comparisons": found}
+
+
+def _matrix(args: argparse.Namespace) -> Result:
+    from rich.table import Table
+
+    from snnkd_deploy.backends.registry import backend_names, worker_commands
+    from snnkd_deploy.chips import load_chip
+    from snnkd_deploy.errors import BackendError
+    from snnkd_deploy.evaluate.matrix import parity_matrix
+    from snnkd_deploy.evaluate.parity_models import parity_cases
+    from snnkd_deploy.progress import say
+
+    if args.samples < 1 or args.slow_samples < 1:
+        raise UsageError("a matrix needs at least one sample", where="--samples")
+    names = [name for name in (args.backends or "").split(",") if name] or None
+    found = parity_matrix(
+        parity_cases(load_chip("loihi2")),
+        samples=args.samples,
+        slow_samples=args.slow_samples,
+        backends=names,
+        workers=worker_commands(args.worker, names or backend_names()),
+        progress=say,
+    )
+    table = Table("model", *found.backends, title="spikes that differ from exact (real_units: from float)")
+    for model in found.models:
+        own = {cell.backend: str(cell) for cell in found.cells if cell.model == model}
+        table.add_row(model, *(own.get(name, "reference") for name in found.backends))
+    _show(table)
+    for note in found.notes():
+        _show(note)
+    if not found.good:
+        broken = [f"{c.backend} on {c.model}" for c in found.cells if not c.good]
+        raise BackendError(f"not at parity: {', '.join(broken) or 'nothing was compared'}", where="--matrix")
+    return found.to_dict()
 
 
 def lower(args: argparse.Namespace) -> Result:

@@ -115,7 +115,7 @@ def rounding_problem(framework: str, name: str, decay: int, possible: float, ste
         name,
         f"Dv 0 or 4096 (any other here for {possible:g} steps at most)",
         f"Dv {decay}" + (f", {steps} steps" if steps is not None else ""),
-        f"a student without leak (student.leak = 0), or {_EXACT}",
+        f"a student without leak (student.leak = 1), or {_EXACT}",
     )
 
 
