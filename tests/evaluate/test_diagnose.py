@@ -141,11 +141,11 @@ def test_compare_prints_the_causes(tmp_path, capsys):
     got.save(tmp_path / "b.npz")
     words = ["compare", "a.npz", "b.npz", "--model", "m.nir", "--input", "x.npz", "--reproducer", "small"]
     words = [w if w.startswith("-") or w == "compare" else str(tmp_path / w) for w in words]
-    assert main(words) == 0
+    assert main(words) == 1  # they differ
     out = capsys.readouterr().out
     assert "1. missing bias: the bias of fc2 is not applied (explains 100.0 %)" in out
     assert f"{layer:<16} cause" in out
     assert (tmp_path / "small" / "reproducer.nir").exists()
-    assert main([*words, "--json"]) == 0
+    assert main([*words, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)["comparisons"][str(tmp_path / "b.npz")]
     assert found["first_divergence"]["causes"][0].startswith("missing bias")
