@@ -93,6 +93,19 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=Path("runs/demo"), help="run directory (default: %(default)s)")
 
     p = verb(
+        "new",
+        new,
+        "A commented recipe for your data and chip, ready to run. Your data: a folder with one sub-folder of images a\n"
+        "class, an .npz of images, series or events (README: Your data), or the name of a data set.",
+        "snnkd new photos/ --chip loihi2 -o photos.toml && snnkd run photos.toml",
+    )
+    p.add_argument("source", metavar="DATA", help="a folder, a file, or a name such as fashion-mnist")
+    p.add_argument("--chip", default="loihi2", help="see `snnkd chips` (default: %(default)s)")
+    p.add_argument("--data", type=Path, help="folder that holds the named data sets")
+    p.add_argument("-o", "--output", type=Path, default=Path("recipe.toml"), metavar="RECIPE.toml")
+    p.add_argument("--force", action="store_true", help="replace an existing recipe")
+
+    p = verb(
         "run",
         run,
         "The whole pipeline of a recipe. A second call resumes and skips what is up to date.",
@@ -226,6 +239,18 @@ def demo(args: argparse.Namespace) -> Result:
     from snnkd_deploy.pipeline import Run
 
     return _finish(args, Run(args.out, demo_recipe(), command=_command(), skip_missing_backends=True))
+
+
+def new(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.starter import start
+
+    _check_output(args.output)
+    made = start(args.source, args.chip, args.output, root=args.data, force=args.force)
+    for line in made.seen:
+        _show(line)
+    place = "" if args.data is None else f" --data {args.data}"
+    _show(f"wrote {args.output}; next: snnkd run {args.output}{place}")
+    return {"recipe": str(args.output), "seen": list(made.seen), "content": made.recipe.dump()}
 
 
 def run(args: argparse.Namespace) -> Result:

@@ -164,11 +164,15 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     """Read a recipe and apply `key=value` overrides (values as in TOML). All mistakes in one RecipeError."""
     path = Path(path)
     if not path.is_file():
-        raise RecipeError("no such recipe", where=str(path), remedy=f"snnkd new -o {path}; examples/ has more")
+        raise RecipeError(
+            "no such recipe", where=str(path), remedy=f"snnkd new DATA -o {path} writes one; examples/ has more"
+        )
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"not valid TOML: {error}", where=str(path), remedy="snnkd new writes one") from error
+        raise RecipeError(
+            f"not valid TOML: {error}", where=str(path), remedy="snnkd new DATA writes a good one"
+        ) from error
     return make_recipe(table, overrides, where=str(path))
 
 

@@ -15,6 +15,7 @@ ROOMS = [
     "doctor",
     "demo",
     "pipeline",
+    "starter",
     "assess",
     "preflight",
     "api",

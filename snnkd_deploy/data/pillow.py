@@ -25,3 +25,16 @@ def open_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         # Pillow reports damaged files with any of these, SyntaxError for a broken PNG among them.
         raise DataError(f"not a readable image: {error}", where=str(path)) from error
+
+
+def image_facts(path: Path) -> tuple[int, int, bool]:
+    """(H, W, true where it has no colours) from the file's head. `DataError` as `open_image`."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError("reading images needs Pillow", where=str(path), remedy="pip install pillow") from error
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width, image.mode in ("1", "L", "LA", "I", "I;16", "F")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"not a readable image: {error}", where=str(path)) from error

@@ -27,6 +27,7 @@ from snnkd_deploy.data.dvs_gesture import read_dvs_gesture
 from snnkd_deploy.data.event_pools import EVENT_OPTIONS
 from snnkd_deploy.data.events_npz import read_events_npz
 from snnkd_deploy.data.folder import read_folder
+from snnkd_deploy.data.images_npz import read_images_npz
 from snnkd_deploy.data.mnist import read_fashion_mnist, read_mnist
 from snnkd_deploy.data.nmnist import read_nmnist
 from snnkd_deploy.data.request import Request
@@ -66,6 +67,9 @@ DATASETS: dict[str, DatasetInfo] = {
             "your own images, one sub-folder a class",
             read_folder,
             ("path", "size", "grayscale", "train_folder", "test_folder", "test_percent"),
+        ),
+        DatasetInfo(
+            "images-npz", "image", "your own images in arrays", read_images_npz, ("file", "test_file", "test_percent")
         ),
         DatasetInfo("nmnist", "events", "N-MNIST, 34x34", read_nmnist, EVENT_OPTIONS, downloads=True),
         DatasetInfo("dvs-gesture", "events", "DVS128 Gesture, 128x128", read_dvs_gesture, EVENT_OPTIONS),

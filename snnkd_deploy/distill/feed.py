@@ -124,6 +124,11 @@ def series_steps(data: Dataset) -> int | None:
     return int(x.shape[1])
 
 
+def encodings_for(kind: Kind) -> tuple[Encoding, ...]:
+    """The encodings that this kind of data can have, the usual one first."""
+    return _FOR[kind]
+
+
 def check_feed(
     encoding: Encoding, steps: int, augment: tuple[str, ...], data: Dataset, chip: ChipSpec
 ) -> list[Problem]:

@@ -223,3 +223,20 @@ def test_series_of_floats_are_refused_with_advice(tmp_path: Path) -> None:
     np.savez(tmp_path / "kws.npz", X=np.zeros((4, 2, 2)), y=np.arange(4) % 2)
     with pytest.raises(DataError, match="quantise"):
         load_dataset("series-npz", root=tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(30, 5, 6), (30, 3, 5, 6), (30, 5, 6, 3)])
+def test_images(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).integers(0, 9, shape).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(30) % 3)
+    data = load_dataset("images-npz", root=tmp_path / "x.npz", options={"test_percent": 20})
+    assert data.kind == "image" and data.levels == 8 and data.shape == ((3, 5, 6) if len(shape) == 4 else (1, 5, 6))
+    row = int(data.train.index[0])
+    expected = x[row][None] if x.ndim == 3 else x[row] if shape[1] == 3 else x[row].transpose(2, 0, 1)
+    assert np.array_equal(data.train.x[0].numpy(), expected)
+
+
+def test_images_of_floats_are_refused_with_advice(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((9, 4, 4)), y=np.arange(9) % 3)
+    with pytest.raises(DataError, match="quantise"):
+        load_dataset("images-npz", root=tmp_path / "x.npz")
