@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -19,7 +19,8 @@ from snnkd_deploy.distill.feed import Feed, check_feed, step_shape, teacher_shap
 from snnkd_deploy.distill.losses import build_method
 from snnkd_deploy.distill.parallel import pick_device
 from snnkd_deploy.errors import Problem, RecipeError, SnnkdError, UsageError
-from snnkd_deploy.nets.builder import StudentPlan
+from snnkd_deploy.nets.builder import StudentPlan, neuron_of
+from snnkd_deploy.nets.operations import operations_lacking
 from snnkd_deploy.nets.student_options import option_problems
 from snnkd_deploy.nets.surrogate import get_surrogate
 from snnkd_deploy.nets.teachers import TEACHERS, TeacherPlan, build_teacher
@@ -38,7 +39,7 @@ N = TypeVar("N", bound=nn.Module)
 def feed_of(recipe: Recipe, data: Dataset) -> Feed:
     """How samples become inputs of student and teacher."""
     s = recipe.student
-    return Feed(s.encoding, data.kind, s.steps, data.levels, recipe.seed)
+    return Feed(s.encoding, data.kind, s.steps, data.levels, recipe.seed, s.counts)
 
 
 def teacher_plan(recipe: Recipe, data: Dataset) -> TeacherPlan:
@@ -66,13 +67,17 @@ def student_plan(recipe: Recipe, data: Dataset, chip: ChipSpec) -> StudentPlan:
         steps=s.steps,
         encoding=feed.on_chip,
         width=s.width,
-        leak=s.leak,
-        current_leak=s.current_leak,
         threshold=s.threshold,
-        fires=chip.neuron.fires,
         surrogate=s.surrogate,
         options=dict(s.options),
+        **_neuron(recipe, chip),
     )
+
+
+def _neuron(recipe: Recipe, chip: ChipSpec) -> dict[str, Any]:
+    """The chip's float neuron with the recipe's decays; "chip" leaves them to the chip."""
+    leak, current = recipe.student.leak, recipe.student.current_leak
+    return neuron_of(chip, None if isinstance(leak, str) else leak, None if isinstance(current, str) else current)
 
 
 # -- checks -----------------------------------------------------------------------------------------------
@@ -112,6 +117,7 @@ def check_recipe(
     found.problems += data_problems(recipe.data.name, recipe.data.options)
     found.problems += option_problems(s.net, s.options)
     found.problems += _teacher_problems(recipe)
+    found.attempt(lambda: _neuron(recipe, chip))
     found.attempt(lambda: pick_device(recipe.train.device))
     found.attempt(lambda: build_method(list(recipe.method), recipe.loss), "method")
     found.attempt(lambda: get_surrogate(s.surrogate), "student.surrogate")
@@ -148,9 +154,7 @@ def _teacher_problems(recipe: Recipe) -> list[Problem]:
 def check_networks(recipe: Recipe, data: Dataset, chip: ChipSpec) -> None:
     """Networks that cannot be built, fed or compared are refused before the teacher trains. RecipeError with all."""
     r, found = recipe, _Findings()
-    found.problems += check_feed(
-        r.student.encoding, r.student.steps, (*r.train.augment, *r.teacher.augment), data, chip
-    )
+    found.problems += check_feed(feed_of(r, data), (*r.train.augment, *r.teacher.augment), data, chip)
     for name in ("mean", "std"):
         given, channels = getattr(r.teacher, name), teacher_shape(data)[0]
         if given and len(given) not in (1, channels):
@@ -171,6 +175,7 @@ def check_networks(recipe: Recipe, data: Dataset, chip: ChipSpec) -> None:
     if student is None or teacher is None:
         found.settle()
         return
+    found.problems += operations_lacking(student, chip)
     loss = build_method(list(r.method), r.loss)
     method = " + ".join(r.method)
     if loss.needs_student_features and student.feature_population is None:

@@ -63,14 +63,16 @@ class TeacherRecipe(_Section):
 
 class StudentRecipe(_Section):
     """The spiking network. `leak` is the share of the membrane kept from step to step, `current_leak` that of
-    the synaptic current. Encodings: see `distill.feed`. `net` may be file.py:function."""
+    the synaptic current; "chip" is what suits the chip (on Loihi 0.5 and 0). Encodings: see `distill.feed`;
+    `counts` is the largest number of events a pixel sends in one step. `net` may be file.py:function."""
 
     net: str = "conv"
     width: Width = 1.0
     steps: Annotated[int, Field(ge=1, le=4096, strict=True)] = 4
-    encoding: Literal["current", "events", "graded", "rate", "latency"] = "current"
-    leak: Share = 0.5
-    current_leak: Decay = 0.0
+    encoding: Literal["current", "events", "graded", "rate", "latency", "counts"] = "current"
+    counts: Annotated[int, Field(ge=1, le=255, strict=True)] = 4
+    leak: Share | Literal["chip"] = "chip"
+    current_leak: Decay | Literal["chip"] = "chip"
     threshold: Positive = 1.0
     surrogate: str = "sigmoid4"
     pool: Literal["stride", "max"] = "stride"

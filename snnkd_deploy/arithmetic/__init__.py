@@ -4,16 +4,28 @@ Training (`nets`) and the exact simulator (`backends.exact`) call these same fun
 what you trained is what runs.
 """
 
-from snnkd_deploy.arithmetic.cuba import CubaParams, CubaState, integrate, run_cuba
+from snnkd_deploy.arithmetic.cuba import CubaNeuron
 from snnkd_deploy.arithmetic.exact import EXACT_FLOAT32, EXACT_FLOAT64, exact_dtype, shift_right_round
+from snnkd_deploy.arithmetic.family import decay_numbers, kept, make_neuron
+from snnkd_deploy.arithmetic.floating import FloatNeuron
+from snnkd_deploy.arithmetic.iaf import IafNeuron
+from snnkd_deploy.arithmetic.neuron import Neuron, State, integrate, run
+from snnkd_deploy.arithmetic.shift import ShiftNeuron
 
 __all__ = [
     "EXACT_FLOAT32",
     "EXACT_FLOAT64",
-    "CubaParams",
-    "CubaState",
+    "CubaNeuron",
+    "FloatNeuron",
+    "IafNeuron",
+    "Neuron",
+    "ShiftNeuron",
+    "State",
+    "decay_numbers",
     "exact_dtype",
     "integrate",
-    "run_cuba",
+    "kept",
+    "make_neuron",
+    "run",
     "shift_right_round",
 ]

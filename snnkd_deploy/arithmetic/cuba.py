@@ -12,10 +12,13 @@ One timestep, all integers (held in floats that are exact for them)::
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from snnkd_deploy.arithmetic.neuron import Level
 
 DECAY_ONE = 4096
 STATE_MAX = 2**23
@@ -23,7 +26,7 @@ INPUT_SHIFT = 6
 
 
 @dataclass(frozen=True)
-class CubaParams:
+class CubaNeuron:
     """Integer parameters of one population. `bias` broadcasts over (B, *shape), in units of v."""
 
     Du: int
@@ -40,13 +43,37 @@ class CubaParams:
         """True where u is just this step's input, so that no u state has to be kept."""
         return self.Du == DECAY_ONE
 
+    @property
+    def level(self) -> float:
+        return float(self.vth << INPUT_SHIFT)
 
-@dataclass
-class CubaState:
-    """u and v after a step, each (B, *shape)."""
+    @property
+    def floor(self) -> float:
+        return -math.inf
 
-    u: Tensor
-    v: Tensor
+    def current(self, u: Tensor, drive: Tensor | None) -> Tensor:
+        """u of this step from u of the last one and the synaptic sum `drive` (None: no input)."""
+        new = torch.zeros_like(u) if self.forgets_current else decay_toward_zero(u, self.Du)
+        if drive is not None:
+            new = new + drive * float(1 << INPUT_SHIFT)
+        if self.wraps_int32:
+            new = wrap_int32(new)
+        return new if self.u_in_range else wrap_once(new)
+
+    def membrane(self, v: Tensor, u: Tensor) -> Tensor:
+        """v of this step before threshold test and reset."""
+        new = decay_toward_zero(v, self.Dv) + u
+        if self.bias is not None:
+            new = new + self.bias
+        if self.wraps_int32:
+            new = wrap_int32(new)
+        return new.clamp(-STATE_MAX + 1, STATE_MAX - 1)
+
+    def fire(self, v: Tensor, level: Level) -> Tensor:
+        return (v > level).to(v.dtype)
+
+    def reset(self, v: Tensor, spikes: Tensor, level: Level, floor: Level) -> Tensor:
+        return torch.where(spikes > 0, torch.zeros_like(v), v)
 
 
 def decay_toward_zero(x: Tensor, decay: int) -> Tensor:
@@ -75,58 +102,3 @@ def wrap_once(u: Tensor) -> Tensor:
 def wrap_int32(x: Tensor) -> Tensor:
     """int32 two's complement wrap. Only graded spikes reach it."""
     return torch.remainder(x + 2.0**31, 2.0**32) - 2.0**31
-
-
-def next_current(u: Tensor, drive: Tensor | None, p: CubaParams) -> Tensor:
-    """u of this step from u of the last one and the synaptic sum `drive` (None: no input)."""
-    new = torch.zeros_like(u) if p.forgets_current else decay_toward_zero(u, p.Du)
-    if drive is not None:
-        new = new + drive * float(1 << INPUT_SHIFT)
-    if p.wraps_int32:
-        new = wrap_int32(new)
-    return new if p.u_in_range else wrap_once(new)
-
-
-def next_membrane(v: Tensor, u: Tensor, p: CubaParams) -> Tensor:
-    """v of this step before threshold test and reset."""
-    new = decay_toward_zero(v, p.Dv) + u
-    if p.bias is not None:
-        new = new + p.bias
-    if p.wraps_int32:
-        new = wrap_int32(new)
-    return new.clamp(-STATE_MAX + 1, STATE_MAX - 1)
-
-
-def run_cuba(
-    drive: Tensor, p: CubaParams, state: CubaState, *, keep_states: bool = False
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Run a population over all steps. `drive` (T, B, *shape): integer synaptic sums a[t].
-
-    Updates `state` in place of the caller's object, so that consecutive calls continue.
-    Returns spikes (T, B, *shape) in the dtype of `drive` and, with `keep_states`, u and v after each step.
-    """
-    spikes = torch.empty_like(drive)
-    us = torch.empty_like(drive) if keep_states else None
-    vs = torch.empty_like(drive) if keep_states else None
-    threshold = float(p.vth << INPUT_SHIFT)
-    u, v = state.u, state.v
-    for t in range(drive.shape[0]):
-        u = next_current(u, drive[t], p)
-        v = next_membrane(v, u, p)
-        fired = v > threshold
-        v = v.masked_fill(fired, 0.0)
-        spikes[t] = fired
-        if us is not None and vs is not None:
-            us[t], vs[t] = u, v
-    state.u, state.v = u, v
-    return spikes, us, vs
-
-
-def integrate(drive: Tensor, p: CubaParams, state: CubaState) -> tuple[Tensor, Tensor]:
-    """The same population without a threshold (a readout): u and v after each step, (T, B, *shape)."""
-    us, vs = torch.empty_like(drive), torch.empty_like(drive)
-    for t in range(drive.shape[0]):
-        state.u = next_current(state.u, drive[t], p)
-        state.v = next_membrane(state.v, state.u, p)
-        us[t], vs[t] = state.u, state.v
-    return us, vs

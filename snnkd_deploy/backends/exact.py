@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 import snnkd_deploy.backends.layers as layers
-from snnkd_deploy.arithmetic import CubaParams, CubaState, exact_dtype, integrate, run_cuba, shift_right_round
+from snnkd_deploy.arithmetic import State, exact_dtype, integrate, make_neuron, run, shift_right_round
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, wrap_int32
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import DelayLine, Operator, merge_batch, run_graph
 from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import Record, Trace, concatenate
+from snnkd_deploy.chips.spec import NeuronSpec
 from snnkd_deploy.errors import BackendError, Problem
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams, SynapseParams
@@ -75,19 +76,29 @@ class ExactBackend:
         trace = Trace(logits=logits_of(model, outputs, inputs.steps).cpu(), meta={"backend": self.name})
         for name in model.spiking:
             if record.spikes and record.wants(name):
-                trace.spikes[name] = outputs[name].to(torch.uint8).cpu()
+                trace.spikes[name] = _counts(outputs[name]).cpu()
         silent = silent_readout(model)
         if silent is not None and record.spikes and record.wants(silent):
             shape = (inputs.steps, inputs.samples, *model.shapes[silent])
             trace.spikes[silent] = torch.zeros(shape, dtype=torch.uint8)
         if record.readout and model.readout_name is not None:
-            trace.v[model.readout_name] = outputs[model.readout_name].to(torch.int32).cpu()
+            trace.v[model.readout_name] = _stored(model, outputs[model.readout_name])
         if record.states:
             for name, operator in operators.items():
                 if isinstance(operator, Population) and record.wants(name):
-                    trace.u[name] = operator.us.to(torch.int32).cpu()
-                    trace.v[name] = operator.vs.to(torch.int32).cpu()
+                    trace.u[name] = _stored(model, operator.us)
+                    trace.v[name] = _stored(model, operator.vs)
         return trace
+
+
+def _counts(spikes: Tensor) -> Tensor:
+    """Spikes per step as uint8, or as int32 where one step may hold more than 255."""
+    return spikes.to(torch.uint8 if not spikes.numel() or float(spikes.max()) <= 255 else torch.int32)
+
+
+def _stored(model: Model, states: Tensor) -> Tensor:
+    """States as the chip's registers hold them: int32, or float32 where the arithmetic is single precision."""
+    return states.to(torch.float32 if model.family == "float_lif" else torch.int32).cpu()
 
 
 def silent_readout(model: Model) -> str | None:
@@ -109,13 +120,13 @@ def logits_of(model: Model, outputs: dict[str, Tensor], steps: int) -> Tensor:
         return counts if groups is None else counts.unflatten(1, (groups, -1)).mean(2)
     params = model.profile.nodes[name]
     assert isinstance(params, ReadoutParams)
-    return out[-1].to(torch.float64).flatten(1) / (params.scale * (1 << INPUT_SHIFT) * steps)
+    return out[-1].to(torch.float64).flatten(1) / (params.scale * model.bias_unit * steps)
 
 
 class Synapse(Operator):
     """Weights on the chip: exact integer sums, then the exponent's shift. Biases belong to the population."""
 
-    def __init__(self, model: Model, name: str, max_input: int, pooled: bool, device: torch.device) -> None:
+    def __init__(self, model: Model, name: str, max_input: int, counts: bool, device: torch.device) -> None:
         params = model.synapse(name)
         node = model.nodes[name]
         weight = model.weight_int(name)
@@ -128,10 +139,11 @@ class Synapse(Operator):
         self.dtype = exact_dtype(self.bound)
         self.map = layers.linear_map(node, torch.from_numpy(weight).to(device, self.dtype))
         self.exponent = params.weight_exp
-        # A spike is a spike, whatever its value; a sum pool in front is several spikes in one number.
-        self.binary = params.message_bits == 0 and not pooled
+        # A spike is a spike, whatever its value; `counts` are several spikes in one number.
+        self.binary = params.message_bits == 0 and not counts
         # Lava's Conv wraps its sum to 24 bits, Dense and Sparse do not.
-        self.wraps = isinstance(node, nir.Conv1d | nir.Conv2d) and self.bound >= STATE_MAX
+        is_conv = isinstance(node, nir.Conv1d | nir.Conv2d)
+        self.wraps = model.family == "cuba_lif" and is_conv and self.bound >= STATE_MAX
         delay = torch.tensor(params.delay or (0,), device=device)
         in_shape = model.shapes[model.sources[name][0]]
         self.delay = DelayLine(delay.view(-1, *[1] * (len(in_shape) - 1)))
@@ -187,30 +199,37 @@ class HostSynapse(Operator):
 
 
 class Population(Operator):
-    """CUBA neurons, spiking or integrating."""
+    """Neurons of the chip's family, spiking or integrating."""
 
     def __init__(self, model: Model, name: str, bound: int, steps: int, device: torch.device) -> None:
         params = model.profile.nodes[name]
         assert isinstance(params, NeuronParams | ReadoutParams)
-        reach = bound << INPUT_SHIFT  # |u| never exceeds reach * 4096 / Du (or * steps without decay)
-        reach = reach * DECAY_ONE // params.Du if params.Du else reach * steps
-        in_range = reach < STATE_MAX
-        self.dtype = torch.float32 if in_range else torch.float64
-        self.wraps_int32 = bound << INPUT_SHIFT >= 2**31
+        assert model.profile.chip is not None
+        spec = model.profile.chip.neuron
+        self.wraps_int32 = in_range = False
+        if spec.family == "cuba_lif":
+            reach = bound << INPUT_SHIFT  # |u| never exceeds reach * 4096 / Du (or * steps without decay)
+            reach = reach * DECAY_ONE // params.Du if params.Du else reach * steps
+            in_range = reach < STATE_MAX
+            self.dtype = torch.float32 if in_range else torch.float64
+            self.wraps_int32 = bound << INPUT_SHIFT >= 2**31
+        elif spec.family == "float_lif":
+            self.dtype = torch.float32  # the rounding is the arithmetic
+        else:
+            self.dtype = _membrane_dtype(spec, params, bound, model.bias_int(name), steps)
         bias = model.bias_int(name)
         self.spiking = isinstance(params, NeuronParams)
         # An image that enters the bias register leaves u at 0 on the chip; v is the same either way.
         self.keeps_u_zero = any(model.synapse(s).as_bias for s in model.weight_sources(name))
         self.reads_u = isinstance(params, ReadoutParams) and params.read == "u"
-        self.params = CubaParams(
-            Du=params.Du,
-            Dv=params.Dv,
-            vth=params.vth if isinstance(params, NeuronParams) else 0,
-            bias=torch.from_numpy(bias).to(device, self.dtype) if bias.any() else None,
+        self.neuron = make_neuron(
+            spec,
+            params.numbers(),
+            torch.from_numpy(bias).to(device, self.dtype) if bias.any() else None,
             u_in_range=in_range,
             wraps_int32=bound << INPUT_SHIFT >= 2 * STATE_MAX,
         )
-        self.state: CubaState | None = None
+        self.state: State | None = None
         self.keep = False
         self.history: list[tuple[Tensor, Tensor]] = []
 
@@ -222,13 +241,13 @@ class Population(Operator):
         if self.wraps_int32:
             x = wrap_int32(wrap_int32(x) * float(1 << INPUT_SHIFT)) * (1 / (1 << INPUT_SHIFT))
         if self.state is None:
-            self.state = CubaState(torch.zeros_like(x[0]), torch.zeros_like(x[0]))
+            self.state = State.zeros(x[0])
         if not self.spiking:
-            us, vs = integrate(x, self.params, self.state)
+            us, vs = integrate(x, self.neuron, self.state)
             if self.keep:
                 self.history.append((us, vs))
             return us if self.reads_u else vs
-        spikes, us_, vs_ = run_cuba(x, self.params, self.state, keep_states=self.keep)
+        spikes, us_, vs_ = run(x, self.neuron, self.state, keep_states=self.keep)
         if us_ is not None and vs_ is not None:
             self.history.append((us_, vs_))
         return spikes
@@ -243,22 +262,55 @@ class Population(Operator):
         return torch.cat([v for _, v in self.history])
 
 
+def _membrane_dtype(
+    spec: NeuronSpec, params: NeuronParams | ReadoutParams, bound: int, bias: np.ndarray, steps: int
+) -> torch.dtype:
+    """The float type in which a saturating or a never-decaying membrane is exact.
+
+    Raises OverflowError where even float64 is not.
+    """
+    step = (bound << spec.input_shift) + int(np.abs(bias).max(initial=0))
+    if spec.v_overflow == "saturate":
+        return exact_dtype(step + 2 ** (spec.v_bits + 1))
+    vth = params.vth if isinstance(params, NeuronParams) else 0
+    # Multi-spike neurons fall below their threshold each step; the others, and readouts, may pile up.
+    most = params.max_spikes if isinstance(params, NeuronParams) and params.max_spikes is not None else spec.max_spikes
+    return exact_dtype(vth + step * (1 if most == 0 and vth else steps))
+
+
+def _most_spikes(model: Model, name: str, arriving: int, steps: int) -> int:
+    """Largest number of spikes that a neuron can send in one step."""
+    params = model.neuron(name)
+    assert model.profile.chip is not None
+    spec = model.profile.chip.neuron
+    most = spec.max_spikes if params.max_spikes is None else params.max_spikes
+    if most:
+        return most
+    drive = arriving + int(np.abs(model.bias_int(name)).max(initial=0))
+    return max(1, (params.vth + drive) // max(1, params.vth))
+
+
 def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[str, Operator]:
     """One operator a node, with the bound on its output that decides the next one's number type."""
     operators: dict[str, Operator] = {}
     bounds: dict[str, int] = {}
     encoding = model.profile.encoding
     largest_input = int(inputs.x.abs().max()) if inputs.x.numel() else 1
-    # Loops: a population emits 0/1, so its bound is known before it has been visited.
-    bounds |= dict.fromkeys(model.spiking, 1)
-    summed: set[str] = set()  # nodes whose values are sums of spikes
+    assert model.profile.chip is not None
+    spec = model.profile.chip.neuron
+    # Loops: what a population emits at most is known before it has been visited.
+    bounds |= dict.fromkeys(model.spiking, spec.max_spikes)
+    summed: set[str] = set()  # nodes whose values are sums of spikes, or several of them
+    if spec.max_spikes != 1:
+        summed |= set(model.spiking)
+    if spec.max_input != 1:
+        summed.add(model.input_name)
     for name in (n for component in model.order for n in component):
         node = model.nodes[name]
         arriving = sum(bounds.get(source, 0) for source in model.sources[name])
         params = model.profile.nodes.get(name)
         if isinstance(params, SynapseParams) and params.place == "host":
             operators[name] = HostSynapse(model, name, device)
-            assert model.profile.chip is not None
             bounds[name] = -model.profile.chip.parameters.bias.mantissa.lo
         elif isinstance(params, SynapseParams):
             pooled = any(source in summed for source in model.sources[name])
@@ -267,7 +319,9 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
             operators[name], bounds[name] = synapse, synapse.out_bound
         elif isinstance(params, NeuronParams | ReadoutParams):
             operators[name] = Population(model, name, arriving, inputs.steps, device)
-            bounds[name] = 1 if isinstance(params, NeuronParams) else STATE_MAX
+            bounds[name] = (
+                _most_spikes(model, name, arriving, inputs.steps) if isinstance(params, NeuronParams) else STATE_MAX
+            )
         else:
             in_shape = model.shapes[model.sources[name][0]] if model.sources[name] else model.shapes[name]
             operator = layers.structure_operator(node, in_shape, model.shapes[name])
@@ -277,7 +331,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
                 raise BackendError(f"{type(node).__name__} has no integer meaning here", where=name)
             operators[name] = operator
             if isinstance(node, nir.Input):
-                bounds[name] = 1 if encoding.kind == "events" else max(encoding.levels, largest_input)
+                binary = encoding.kind == "events" and spec.max_input == 1
+                bounds[name] = 1 if binary else max(encoding.levels, largest_input)
             elif isinstance(node, nir.SumPool2d):
                 bounds[name] = arriving * int(np.prod(pair(node.kernel_size)))
             else:

@@ -6,7 +6,7 @@ Field meanings and units: `hardware/README.md`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -89,6 +89,11 @@ class IntGrid(_Strict):
         return self.lo <= value <= self.hi and value % self.step == 0
 
     @property
+    def largest(self) -> int:
+        """Largest magnitude of all."""
+        return max(abs(self.lo), abs(self.hi))
+
+    @property
     def span(self) -> int:
         """Largest magnitude on the side that is shorter, so that either sign fits."""
         return min(-self.lo, self.hi) if self.lo < 0 else self.hi
@@ -102,24 +107,40 @@ class BiasGrid(_Strict):
 
 
 class NeuronSpec(_Strict):
-    """The arithmetic of one timestep of a chip's neuron (the formulas are in `snnkd_deploy.arithmetic`)."""
+    """The arithmetic of one timestep of a chip's neuron (the formulas are in `snnkd_deploy.arithmetic`).
 
-    family: Literal["cuba_lif"]
+    What a family computes is fixed; the values here that it leaves open are the chip's choice, and what it does
+    not implement is refused.
+    """
+
+    family: Literal["cuba_lif", "iaf", "shift_lif", "float_lif"]
     reset: Literal["zero", "subtract"]
     fires: Literal[">", ">="]
-    decay_bits: Annotated[int, Field(ge=1, le=16)]
-    rounding: Literal["toward_zero", "floor"]
-    u_bits: Annotated[int, Field(ge=8, le=32)]
+    max_spikes: Annotated[int, Field(ge=0, le=255)] = 1  # of a neuron in one step; 0: as many as thresholds fit
+    max_output_spikes: Annotated[int, Field(ge=0, le=255)] | None = None  # of the last population, where it differs
+    floor: Literal["none", "threshold"] = "none"  # "threshold": the membrane never falls below -threshold
+    decay_bits: Annotated[int, Field(ge=0, le=16)] = 0  # decays are parts of 2^decay_bits; 0: none, or no such parts
+    rounding: Literal["toward_zero", "floor", "float32", "none"] = "none"
+    u_bits: Annotated[int, Field(ge=0, le=32)] = 0  # 0: no synaptic current
     v_bits: Annotated[int, Field(ge=8, le=32)]
-    u_overflow: Literal["wrap", "saturate"]
-    v_overflow: Literal["wrap", "saturate"]
-    input_shift: Annotated[int, Field(ge=0, le=16)]  # synaptic sums enter u as `sum << input_shift`
+    u_overflow: Literal["wrap", "saturate", "none"] = "none"
+    # "refuse": what happens is not documented, so a network that could reach it is refused.
+    v_overflow: Literal["wrap", "saturate", "refuse", "none"]
+    input_shift: Annotated[int, Field(ge=0, le=16)] = 0  # synaptic sums enter the membrane as `sum << input_shift`
     step_latency: Annotated[int, Field(ge=0)] = 1  # timesteps a spike needs to cross one synapse
+    # Steps by which a spike of a population is heard late while everybody's biases run from step 0. 0: the latency
+    # is a mere shift of each layer in time, which results do not show.
+    hop_delay: Annotated[int, Field(ge=0, le=1)] = 0
+    max_input: Annotated[int, Field(ge=0)] = 1  # events of one input channel in a step; 0: any number
+    promise: str = ""  # what agreement with the simulator says about the chip, where it is less than equality
 
 
-_CUBA_LIF = {
+# What the arithmetic of a family has: a value, a tuple of the values it may have, or a predicate in words.
+_CUBA: dict[str, object] = {
     "reset": "zero",
     "fires": ">",
+    "max_spikes": 1,
+    "floor": "none",
     "decay_bits": 12,
     "rounding": "toward_zero",
     "u_bits": 24,
@@ -127,7 +148,53 @@ _CUBA_LIF = {
     "u_overflow": "wrap",
     "v_overflow": "saturate",
     "input_shift": 6,
+    "hop_delay": 0,
 }
+_IMPLEMENTED: dict[str, dict[str, object]] = {
+    "cuba_lif": _CUBA,
+    "iaf": {
+        "fires": ">=",
+        "decay_bits": 0,
+        "rounding": "none",
+        "u_bits": 0,
+        "u_overflow": "none",
+        "v_overflow": "refuse",
+        "input_shift": 0,
+    },
+    "shift_lif": {
+        "fires": ">=",
+        "floor": "none",
+        "decay_bits": 0,
+        "rounding": "floor",
+        "u_overflow": ("saturate", "none"),
+        "v_overflow": "saturate",
+    },
+    "float_lif": {
+        "fires": ">",
+        "max_spikes": 1,
+        "floor": "none",
+        "decay_bits": 0,
+        "rounding": "float32",
+        "u_bits": (0, 32),
+        "v_bits": 32,
+        "u_overflow": "none",
+        "v_overflow": "none",
+        "input_shift": 0,
+    },
+}
+
+
+def _not_implemented(neuron: NeuronSpec) -> list[str]:
+    """Every value of `neuron` that its family's arithmetic does not have."""
+    wrong = []
+    for key, allowed in _IMPLEMENTED[neuron.family].items():
+        have = getattr(neuron, key)
+        values = allowed if isinstance(allowed, tuple) else (allowed,)
+        if have not in values:
+            wrong.append(f"{key} = {have!r} (only {' or '.join(repr(v) for v in values)})")
+    if neuron.family == "shift_lif" and neuron.u_bits not in (0, neuron.v_bits):
+        wrong.append(f"u_bits = {neuron.u_bits} (only 0 or v_bits)")
+    return wrong
 
 
 class Parameters(_Strict):
@@ -136,7 +203,19 @@ class Parameters(_Strict):
     weight: IntGrid
     bias: BiasGrid
     threshold: IntGrid  # in units of `1 << input_shift` of the membrane
+    # What a decay may be: parts of 2^decay_bits (cuba_lif), bit shifts (shift_lif), a constant leak (iaf).
+    decay: IntGrid | None = None
     weight_sharing: bool = True  # convolution kernels are stored once
+
+
+class ChipArithmetic(Protocol):
+    """What of a chip decides integers: a `ChipSpec`, or the stamp that a model carries of one."""
+
+    @property
+    def neuron(self) -> NeuronSpec: ...
+
+    @property
+    def parameters(self) -> Parameters: ...
 
 
 class Operations(_Strict):
@@ -197,14 +276,18 @@ class ChipSpec(_Strict):
     @model_validator(mode="after")
     def _implemented(self) -> ChipSpec:
         # What a chip file says must be what runs: values that the family's arithmetic does not have are refused.
-        wrong = [
-            f"{k} = {getattr(self.neuron, k)!r} (only {v!r})"
-            for k, v in _CUBA_LIF.items()
-            if getattr(self.neuron, k) != v
-        ]
+        wrong = _not_implemented(self.neuron)
         if wrong:
-            raise ValueError(f"[neuron] family cuba_lif does not implement {', '.join(wrong)}")
+            raise ValueError(f"[neuron] family {self.neuron.family} does not implement {', '.join(wrong)}")
+        if self.neuron.family == "shift_lif" and self.parameters.decay is None:
+            raise ValueError("[parameters] decay is missing: the bit shifts that a decay may have")
         return self
+
+    def lacks(self, operation: str) -> str | None:
+        """Why the chip cannot run an operation, or None where it can."""
+        if operation in self.operations.supported:
+            return None
+        return self.operations.refused.get(operation, f"'{operation}' is not in [operations] supported of its file")
 
     def limit(self, name: str) -> float | None:
         """The value of a limit, or None where it is unknown or not listed."""

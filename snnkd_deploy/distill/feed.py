@@ -3,10 +3,11 @@
 | encoding | data | the chip gets |
 |---|---|---|
 | current | images | nothing per step: the host computes the first layer once, its result is injected as bias |
-| events  | event recordings | binary spikes per step |
+| events  | event recordings | spikes per step: binary, or counts where the chip hears them |
 | graded  | images, event counts, time series | integers 0..levels per step, as the payload of graded spikes |
 | rate    | images, time series | binary spikes, fired with probability value / levels at each step |
 | latency | images | one binary spike a pixel, the earlier the brighter |
+| counts  | images, time series | 0..counts events per step, the more the brighter (chips that hear counts) |
 
 A time series keeps its values in `graded`: one message a feature and step, its weight multiplied on the chip.
 `rate` needs no payload (Loihi 1) and pays with noise. Both are spikes for the model file (`events`), computed by
@@ -26,11 +27,11 @@ from snnkd_deploy.data import Dataset, EventStore, Split, latency, rate
 from snnkd_deploy.data.dataset import Kind
 from snnkd_deploy.errors import Problem
 
-Encoding = Literal["current", "events", "graded", "rate", "latency"]
+Encoding = Literal["current", "events", "graded", "rate", "latency", "counts"]
 _FOR: dict[Kind, tuple[Encoding, ...]] = {
-    "image": ("current", "graded", "rate", "latency"),
+    "image": ("current", "graded", "counts", "rate", "latency"),
     "events": ("events", "graded"),
-    "series": ("graded", "rate"),
+    "series": ("graded", "counts", "rate"),
 }
 # The limits of a chip file that decide how students are trained; the others are for the fit.
 LIMITS_READ = ("spike_payload",)
@@ -47,18 +48,21 @@ class Feed:
     steps: int
     levels: int
     seed: int = 0
+    counts: int = 4
 
     @property
     def on_chip(self) -> Literal["current", "events", "graded"]:
         """The encoding of the model: what a host computes beforehand arrives as events."""
-        if self.encoding == "rate" or self.encoding == "latency":
-            return "events"
-        return self.encoding
+        if self.encoding == "current" or self.encoding == "graded":
+            return self.encoding
+        return "events"
 
     @property
     def student_levels(self) -> int:
         """Largest integer that the student's first layer meets."""
-        return 1 if self.on_chip == "events" else self.levels
+        if self.encoding == "counts":
+            return self.counts
+        return 1 if self.encoding in ("rate", "latency") else self.levels
 
     def raw(self, split: Split, rows: Tensor) -> Tensor:
         """Integers as stored: images (B, C, H, W), frames (B, T, P, H, W) or series (B, T, F), uint8."""
@@ -73,8 +77,10 @@ class Feed:
         """
         if self.encoding == "current":
             return raw
+        if self.encoding == "counts":
+            raw = torch.round(raw * (self.counts / self.levels))
         if self.kind == "image":
-            if self.encoding == "graded":
+            if self.encoding == "graded" or self.encoding == "counts":
                 return raw.unsqueeze(0).expand(self.steps, *raw.shape)
             if self.encoding == "latency":
                 return latency(raw, self.steps, levels=self.levels)
@@ -129,26 +135,23 @@ def encodings_for(kind: Kind) -> tuple[Encoding, ...]:
     return _FOR[kind]
 
 
-def check_feed(
-    encoding: Encoding, steps: int, augment: tuple[str, ...], data: Dataset, chip: ChipSpec
-) -> list[Problem]:
+def check_feed(feed: Feed, augment: tuple[str, ...], data: Dataset, chip: ChipSpec) -> list[Problem]:
     """Everything that keeps this encoding from this data set and chip."""
     problems = []
     where = "student.encoding"
-    fitting = _FOR[data.kind]
-    if encoding not in fitting:
-        remedy = " or ".join(f'student.encoding = "{name}"' for name in fitting)
+    encoding, steps = feed.encoding, feed.steps
+    fitting = [name for name in _FOR[data.kind] if not _refusal(name, feed, data, chip)]
+    remedy = " or ".join(f'student.encoding = "{name}"' for name in fitting)
+    if encoding not in _FOR[data.kind]:
         what = f"encoding '{encoding}' does not fit {data.name}, which holds {data.kind}"
         problems.append(Problem(what, where, remedy=remedy))
-    elif encoding == "events" and data.levels > 1:
-        what = f"a bin of {data.name} counts up to {data.levels} events, a spike counts one"
-        problems.append(Problem(what, where, remedy='data.options.cap = 1, or student.encoding = "graded"'))
-    if encoding == "graded":
-        need, have = data.levels.bit_length(), chip.limit("spike_payload") or 0
-        if have < need:
-            remedy = f'student.encoding = "{fitting[-1]}"' if fitting[-1] != "graded" else "data.options.cap = 1"
-            what = f"{chip.id} cannot send a value with a spike"
-            problems.append(Problem(what, where, f"{need} bits", f"{have:g}", remedy))
+    else:
+        refusal = _refusal(encoding, feed, data, chip)
+        if refusal:
+            what, need, have = refusal
+            if encoding in ("events", "graded") and data.kind == "events":
+                remedy = " or ".join(filter(None, ["data.options.cap = 1", remedy]))
+            problems.append(Problem(what, where, need, have, remedy))
     own = series_steps(data)
     if own is not None and own != steps:
         what = f"{data.name} has samples of a fixed length"
@@ -157,3 +160,20 @@ def check_feed(
         what = "augmentations move pixels, and a time series has none"
         problems.append(Problem(what, "train.augment", remedy="augment = []"))
     return problems
+
+
+def _refusal(encoding: Encoding, feed: Feed, data: Dataset, chip: ChipSpec) -> tuple[str, str, str] | None:
+    """Why the chip cannot take an encoding of this data (what, need, have), or None."""
+    heard = chip.neuron.max_input
+    if encoding == "current":
+        reason = chip.lacks("host_current")
+        return (f"{chip.id} cannot take currents: {reason}", "", "") if reason else None
+    if encoding == "graded":
+        need, have = data.levels.bit_length(), chip.limit("spike_payload") or 0
+        return (f"{chip.id} cannot send a value with a spike", f"{need} bits", f"{have:g}") if have < need else None
+    if encoding in ("events", "counts") and heard:
+        sent = feed.counts if encoding == "counts" else data.levels
+        if sent > heard:
+            what = f"{chip.id} hears at most {heard} event{'s' * (heard > 1)} of an input in one step"
+            return what, f"{heard}", f"{sent}"
+    return None

@@ -195,7 +195,7 @@ def _grid(model: Model, name: str) -> list[Problem]:
                     )
                 )
     if isinstance(params, NeuronParams | ReadoutParams):
-        exponent = params.bias_exp if isinstance(params, NeuronParams) else 6
+        exponent = params.bias_exp if isinstance(params, NeuronParams) else chip.neuron.input_shift
         bias = model.bias_int(name)
         mantissa = bias >> exponent
         allowed = grids.bias.mantissa

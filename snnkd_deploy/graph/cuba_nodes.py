@@ -6,6 +6,9 @@ With S = `scale` synaptic integers per real unit, a = Du/4096 and b = Dv/4096:
     Du = 4096            LIF(tau = dt/b, r = 1)             v = (1-b) v + b I      (b goes into the weights)
     else                 CubaLIF(tau = dt/a, dt/b, w_in = 1/a, r = 1/b)   c = (1-a) c + I ; v = (1-b) v + c
 
+Other families have the same three forms (`membrane_node`), a and b being the shares that they lose per step.
+Reset kinds, floors and roundings are the profile's.
+
 A decay of 0 has an infinite time constant, which NIR readers refuse. 2^60 timesteps are finite, and 1 - 2^-60
 rounds to exactly 1 in float64 and float32.
 """
@@ -44,16 +47,8 @@ def spiking_node(
     bias_exp: int = INPUT_SHIFT,
 ) -> tuple[nir.NIRNode, NodeParams]:
     """A spiking population. `bias`: register in units of v, per neuron, for what no synapse can carry."""
-    threshold = np.full(shape, vth / scale)
-    zeros = np.zeros(shape)
-    leak, leak_scale = _leak(shape, Dv, scale, bias)
-    params = NeuronParams(Du=Du, Dv=Dv, vth=vth, bias_exp=bias_exp, leak_scale=leak_scale, scale=scale)
-    if Du == DECAY_ONE and Dv == 0 and bias is None:
-        return nir.IF(r=np.full(shape, 1.0 / dt_s), v_threshold=threshold, v_reset=zeros), params
-    if Du == DECAY_ONE and Dv > 0:
-        tau = np.full(shape, dt_s * DECAY_ONE / Dv)
-        return nir.LIF(tau=tau, r=np.ones(shape), v_leak=leak, v_threshold=threshold, v_reset=zeros), params
-    return nir.CubaLIF(**_cuba(shape, Du, Dv, dt_s, leak), v_threshold=threshold, v_reset=zeros), params
+    node, leak_scale = _cuba(shape, Du, Dv, vth / scale, scale, dt_s, bias)
+    return node, NeuronParams(Du=Du, Dv=Dv, vth=vth, bias_exp=bias_exp, leak_scale=leak_scale, scale=scale)
 
 
 def readout_node(
@@ -68,35 +63,67 @@ def readout_node(
     silent: bool = False,
 ) -> tuple[nir.NIRNode, NodeParams]:
     """The same without a threshold. `read` is the state that holds the answer, "u" or "v"."""
-    leak, leak_scale = _leak(shape, Dv, scale, bias)
-    params = ReadoutParams(
+    node, leak_scale = _cuba(shape, Du, Dv, None, scale, dt_s, bias)
+    return node, ReadoutParams(
         Du=Du, Dv=Dv, read="u" if read == "u" else "v", leak_scale=leak_scale, scale=scale, silent=silent
     )
-    if Du == DECAY_ONE and Dv == 0 and bias is None:
-        return nir.I(r=np.full(shape, 1.0 / dt_s)), params
-    if Du == DECAY_ONE and Dv > 0:
-        return nir.LI(tau=np.full(shape, dt_s * DECAY_ONE / Dv), r=np.ones(shape), v_leak=leak), params
-    return nir.CubaLI(**_cuba(shape, Du, Dv, dt_s, leak)), params
 
 
-def _steps(decay: int) -> float:
+def _cuba(
+    shape: Shape, Du: int, Dv: int, threshold: float | None, scale: float, dt_s: float, bias: np.ndarray | None
+) -> tuple[nir.NIRNode, float]:
+    """The node, and `leak_scale`: what turns its v_leak back into the bias register."""
+    unit = scale * (1 << INPUT_SHIFT)
+    return membrane_node(
+        shape,
+        keep_v=1.0 - Dv / DECAY_ONE,
+        keep_u=1.0 - Du / DECAY_ONE,
+        threshold=threshold,
+        dt_s=dt_s,
+        unit=unit,
+        bias=bias,
+    )
+
+
+def membrane_node(
+    shape: Shape,
+    *,
+    keep_v: float,
+    keep_u: float,
+    threshold: float | None,
+    dt_s: float,
+    unit: float,
+    bias: np.ndarray | None = None,
+    gain_u: float = 1.0,
+) -> tuple[nir.NIRNode, float]:
+    """The NIR node of a membrane that keeps these shares per step; without a `threshold` an integrator.
+
+    `gain_u`: what a step's input is multiplied with on its way through the current. `bias`: what is added every
+    step, in units of v, `unit` of which are one real unit. Also returns `leak_scale`, see `NeuronParams`.
+    """
+    ends: dict[str, np.ndarray] = {}
+    if threshold is not None:
+        ends = {"v_threshold": np.full(shape, threshold), "v_reset": np.zeros(shape)}
+    steps_v, steps_u = _steps(keep_v), _steps(keep_u)
+    # NIR multiplies v_leak by the share that the membrane loses.
+    leak_scale = 0.0 if bias is None else unit / steps_v
+    leak = np.zeros(shape) if bias is None else np.broadcast_to(bias, shape) / leak_scale
+    if keep_u > 0 or (keep_v == 1.0 and bias is not None):
+        form = {
+            "tau_syn": np.full(shape, dt_s * steps_u),
+            "tau_mem": np.full(shape, dt_s * steps_v),
+            "r": np.full(shape, steps_v),
+            "v_leak": np.ascontiguousarray(leak),
+            "w_in": np.full(shape, gain_u * steps_u),
+        }
+        return (nir.CubaLIF(**form, **ends) if ends else nir.CubaLI(**form)), leak_scale
+    if keep_v < 1.0:
+        form = {"tau": np.full(shape, dt_s * steps_v), "r": np.ones(shape), "v_leak": np.ascontiguousarray(leak)}
+        return (nir.LIF(**form, **ends) if ends else nir.LI(**form)), leak_scale
+    r = np.full(shape, 1.0 / dt_s)
+    return (nir.IF(r=r, **ends) if ends else nir.I(r=r)), leak_scale
+
+
+def _steps(keep: float) -> float:
     """Time constant in timesteps."""
-    return DECAY_ONE / decay if decay else _FOREVER
-
-
-def _leak(shape: Shape, Dv: int, scale: float, bias: np.ndarray | None) -> tuple[np.ndarray, float]:
-    """v_leak that adds `bias` every step (NIR multiplies it by b), and the factor that gives the integer back."""
-    if bias is None:
-        return np.zeros(shape), 0.0
-    per_step = scale * (1 << INPUT_SHIFT) / _steps(Dv)
-    return np.broadcast_to(bias, shape) / per_step, per_step
-
-
-def _cuba(shape: Shape, Du: int, Dv: int, dt_s: float, leak: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        "tau_syn": np.full(shape, dt_s * _steps(Du)),
-        "tau_mem": np.full(shape, dt_s * _steps(Dv)),
-        "r": np.full(shape, _steps(Dv)),
-        "v_leak": np.ascontiguousarray(leak),
-        "w_in": np.full(shape, _steps(Du)),
-    }
+    return 1.0 / (1.0 - keep) if keep < 1.0 else _FOREVER

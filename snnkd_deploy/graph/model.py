@@ -72,6 +72,16 @@ class Model:
         """True where the model carries integers for a chip, so that `exact` and `lava` can run it."""
         return self.profile.chip is not None
 
+    @property
+    def family(self) -> str | None:
+        """The neuron family of the chip that the integers are for; None for a float model."""
+        return None if self.profile.chip is None else self.profile.chip.neuron.family
+
+    @property
+    def bias_unit(self) -> int:
+        """Units of v in one synaptic integer: 2^input_shift of the chip."""
+        return 1 if self.profile.chip is None else 1 << self.profile.chip.neuron.input_shift
+
     def synapse(self, name: str) -> SynapseParams:
         params = self.profile.nodes[name]
         assert isinstance(params, SynapseParams)

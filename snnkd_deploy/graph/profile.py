@@ -27,8 +27,9 @@ class _Part(BaseModel):
 class Encoding(_Part):
     """How the input tensor is meant. Declared, never guessed from values.
 
-    events: spike counts 0/1 per step. graded: integers of `bits` bits per step. current: one constant
-    image of integers low..levels, whose first layer is computed on the host and injected as bias.
+    events: spikes per step, 0/1, or 0..levels on chips that hear counts. graded: integers of `bits` bits per
+    step. current: one constant image of integers low..levels, whose first layer is computed on the host and
+    injected as bias.
     """
 
     kind: Literal["events", "graded", "current", "float"]
@@ -59,35 +60,52 @@ class SynapseParams(_Part):
     as_bias: bool = False
 
 
-class NeuronParams(_Part):
-    """Integers of a population. The threshold is `vth << 6`, decays are of 4096.
+class _Dynamics(_Part):
+    """Integers of a membrane, those that its chip's neuron family has (`arithmetic.family`).
+
+    cuba_lif: `Du`, `Dv`, decays of 4096. iaf: `v_min`, the floor, and `leak`, a constant one toward zero.
+    shift_lif: `dash_syn` (None: no synaptic current), `dash_mem` (0: no decay). float_lif: `alpha`, `alpha_syn`,
+    the shares kept per step.
+    """
+
+    Du: Annotated[int, Field(ge=0, le=4096)] = 4096
+    Dv: Annotated[int, Field(ge=0, le=4096)] = 0
+    v_min: Annotated[int, Field(le=0)] | None = None
+    leak: Annotated[int, Field(ge=0)] = 0
+    dash_syn: Annotated[int, Field(ge=1, le=31)] | None = None
+    dash_mem: Annotated[int, Field(ge=0, le=31)] = 0
+    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
+    alpha_syn: Annotated[float, Field(ge=0, lt=1)] | None = None
+    leak_scale: Annotated[float, Field(ge=0)] = 0.0
+    scale: Annotated[float, Field(gt=0)] = 1.0  # synaptic integers per real unit of the membrane
+
+    def numbers(self) -> dict[str, Any]:
+        """All of them, as `arithmetic.make_neuron` takes them."""
+        return self.model_dump(exclude={"role"})
+
+
+class NeuronParams(_Dynamics):
+    """Integers of a population. The threshold is `vth << input_shift` of the chip (6 on Loihi).
 
     The bias register adds to v every step: `rint(v_leak * leak_scale)` of the node itself, plus the biases
     of the weight nodes that feed it; together they must be a legal `mantissa << bias_exp`.
     """
 
     role: Literal["neuron"] = "neuron"
-    Du: Annotated[int, Field(ge=0, le=4096)]
-    Dv: Annotated[int, Field(ge=0, le=4096)]
-    vth: Annotated[int, Field(ge=0, le=131072)]
-    bias_exp: Annotated[int, Field(ge=0, le=7)] = 6
-    leak_scale: Annotated[float, Field(ge=0)] = 0.0
-    scale: Annotated[float, Field(gt=0)] = 1.0  # synaptic integers per real unit of the membrane
+    vth: Annotated[int, Field(ge=0, lt=2**24)]
+    bias_exp: Annotated[int, Field(ge=0, le=16)] = 6
+    max_spikes: Annotated[int, Field(ge=0, le=255)] | None = None  # where it is not the chip's
 
 
-class ReadoutParams(_Part):
+class ReadoutParams(_Dynamics):
     """The non-spiking integrator that adds up the logits on the chip.
 
-    `scale` is integers per real logit of one step: logits = v / (64 * scale * T).
+    `scale` is integers per real logit of one step: logits = v / (2^input_shift * scale * T).
     """
 
     role: Literal["readout"] = "readout"
-    Du: Annotated[int, Field(ge=0, le=4096)] = 4096
-    Dv: Annotated[int, Field(ge=0, le=4096)] = 0
     read: Literal["u", "v"] = "v"
-    leak_scale: Annotated[float, Field(ge=0)] = 0.0
     silent: bool = False  # Lava runs it as a LIF that cannot fire: its trace holds a spike train of zeros
-    scale: Annotated[float, Field(gt=0)] = 1.0
 
 
 NodeParams = Annotated[SynapseParams | NeuronParams | ReadoutParams, Field(discriminator="role")]

@@ -8,11 +8,11 @@ import nir
 import numpy as np
 import torch
 
-from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT
+from snnkd_deploy.arithmetic import kept
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.errors import GraphError
 from snnkd_deploy.graph.check import check_model
-from snnkd_deploy.graph.cuba_nodes import spiking_node, takes_bias_through_synapse
+from snnkd_deploy.graph.cuba_nodes import membrane_node
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import (
     ChipStamp,
@@ -23,9 +23,13 @@ from snnkd_deploy.graph.profile import (
     ReadoutParams,
     SynapseParams,
 )
-from snnkd_deploy.nets.population import BIAS_EXP, HOST_WEIGHTS, Population
+from snnkd_deploy.nets.operations import operations_lacking
+from snnkd_deploy.nets.population import HOST_WEIGHTS, Population
 from snnkd_deploy.nets.student import Student
 from snnkd_deploy.nets.synapse import Synapse
+
+# Neurons whose NIR form adds its input to the membrane at once, so that a bias may ride on a weight node.
+_WITHOUT_CURRENT = (nir.IF, nir.LIF, nir.I, nir.LI)
 
 
 def lower_student(
@@ -39,6 +43,9 @@ def lower_student(
     if student.mode != "chip" or student.chip is None:
         raise GraphError("the student is still in float mode", remedy="run the chip phase of training first")
     student.check_headroom()
+    problems = operations_lacking(student, student.chip)
+    if problems:
+        raise GraphError.from_problems(problems)
     lowering = _Lowering(student.chip, dt_s, student.levels)
     with torch.no_grad():
         lowering.input(student.input_shape)
@@ -47,7 +54,7 @@ def lower_student(
         lowering.output(student.readout)
     profile = Profile(
         dt_s=dt_s,
-        reset="zero",
+        reset=student.chip.neuron.reset,
         fires=student.chip.neuron.fires,
         encoding=_encoding(student),
         steps=student.steps,
@@ -95,44 +102,34 @@ class _Lowering:
         for source, synapse in zip(population.sources, population.synapses, strict=True):
             assert isinstance(synapse, Synapse)
             # The population's bias rides on its first synapse: NIR neurons have no bias of their own.
-            first = synapse is population.synapses[0] and takes_bias_through_synapse(population.Du)
+            first = synapse is population.synapses[0] and isinstance(self.nodes[population.name], _WITHOUT_CURRENT)
             self._synapse(population, synapse, source, gain, with_bias=first)
 
     def _neuron(self, population: Population) -> float:
         """Add the neuron node; returns b = dt / tau, by which NIR multiplies its input."""
-        shape = population.shape
-        scale = population.scale_value
-        if population.lif is None:
-            self.nodes[population.name] = nir.I(r=np.full(shape, 1.0 / self.dt_s))
-            self.params[population.name] = ReadoutParams(scale=scale)
-            self.shapes[population.name] = shape
-            return 1.0
-        Du, Dv, vth = population.Du, population.Dv, population.vth
-        threshold = np.full(shape, vth / scale)
-        zeros = np.zeros(shape)
-        gain = 1.0
-        if Du == DECAY_ONE and Dv == 0:
-            node: nir.NIRNode = nir.IF(r=np.full(shape, 1.0 / self.dt_s), v_threshold=threshold, v_reset=zeros)
-        elif Du == DECAY_ONE:
-            # r = 1 is what stock importers understand: the gain b goes into the weights.
-            gain = Dv / DECAY_ONE
-            tau = np.full(shape, self.dt_s / gain)
-            node = nir.LIF(tau=tau, r=np.ones(shape), v_leak=zeros, v_threshold=threshold, v_reset=zeros)
-        else:
+        numbers, scale, spec = population.numbers(), population.scale_value, self.chip.neuron
+        keep_v, keep_u = kept(spec, numbers)
+        bias = None
+        if population.bias is not None and keep_u > 0 and not population.host_levels:
             # A bias adds to v, NIR's affine bias would pass through the current: it becomes the neuron's v_leak.
-            bias = None
-            if population.bias is not None:
-                per_channel = population.bias_mantissa().double().cpu().numpy() * (1 << BIAS_EXP)
-                bias = per_channel.reshape(-1, *[1] * (len(shape) - 1))
-            node, self.params[population.name] = spiking_node(
-                shape, Du=Du, Dv=Dv, vth=vth, scale=scale, dt_s=self.dt_s, bias=bias, bias_exp=BIAS_EXP
-            )
-            self.nodes[population.name], self.shapes[population.name] = node, shape
-            return gain
-        self.nodes[population.name] = node
-        self.params[population.name] = NeuronParams(Du=Du, Dv=Dv, vth=vth, bias_exp=BIAS_EXP, scale=scale)
-        self.shapes[population.name] = shape
-        return gain
+            per_channel = population.bias_mantissa().double().cpu().numpy() * (1 << population.bias_exp)
+            bias = per_channel.reshape(-1, *[1] * (len(population.shape) - 1))
+        vth = numbers.get("vth")
+        node, leak_scale = membrane_node(
+            population.shape,
+            keep_v=keep_v,
+            keep_u=keep_u,
+            threshold=None if vth is None else vth / scale,
+            dt_s=self.dt_s,
+            unit=scale * (1 << population.bias_exp),
+            bias=bias,
+            gain_u=keep_u if spec.family == "shift_lif" and keep_u > 0 else 1.0,
+        )
+        kind = {"leak_scale": leak_scale, "scale": scale, **numbers}
+        params = ReadoutParams(**kind) if vth is None else NeuronParams(**kind, bias_exp=population.bias_exp)
+        self.nodes[population.name], self.params[population.name] = node, params
+        self.shapes[population.name] = population.shape
+        return 1.0 - keep_v if isinstance(node, nir.LIF | nir.LI) else 1.0
 
     def _synapse(self, population: Population, synapse: Synapse, source: str, gain: float, *, with_bias: bool) -> None:
         host = population.host_levels > 0
@@ -145,13 +142,15 @@ class _Lowering:
         else:
             weight_int = population.weight_int(synapse)
             weight_scale = population.scale_value * gain
-            bias_scale = weight_scale * (1 << INPUT_SHIFT)
+            bias_scale = weight_scale * (1 << population.bias_exp)
             if synapse.payload:  # sums of weight times payload are shifted right by the exponent
                 weight_scale *= 2.0**population.shift
-            bias_int = population.bias_mantissa() * (1 << BIAS_EXP) if population.bias is not None else None
+            bias_int = population.bias_mantissa() * (1 << population.bias_exp) if population.bias is not None else None
         out = population.shape[0]
         bias = np.zeros(out) if bias_int is None or not with_bias else bias_int.double().numpy() / bias_scale
         weight = weight_int.double().numpy() / weight_scale
+        # A loop hears the last step already: that is its hop.
+        hop = 0 if source in ("input", population.name) else self.chip.neuron.hop_delay
         self.params[synapse.name] = SynapseParams(
             place="host" if host else "chip",
             weight_scale=weight_scale,
@@ -159,6 +158,7 @@ class _Lowering:
             shift=population.shift if host else 0,
             weight_exp=-population.shift if synapse.payload else 0,
             message_bits=synapse.payload.bit_length(),
+            delay=(hop,) if hop else (),
         )
         if synapse.is_conv:
             _, height, width = self.shapes[source]

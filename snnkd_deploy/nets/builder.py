@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import torch
 
-from snnkd_deploy.errors import RecipeError
+from snnkd_deploy.arithmetic import decay_numbers, kept
+from snnkd_deploy.chips.spec import ChipSpec
+from snnkd_deploy.errors import ChipError, Problem, RecipeError
 from snnkd_deploy.nets.neurons import Lif
 from snnkd_deploy.nets.population import Population
 from snnkd_deploy.nets.student import Student
@@ -35,6 +37,14 @@ class StudentPlan:
     threshold: float = 1.0
     fires: str = ">"
     surrogate: str = "sigmoid4"
+    # What the chip's neuron is, see `neuron_of`.
+    reset: Literal["zero", "subtract"] = "zero"
+    max_spikes: int = 1
+    max_output_spikes: int | None = None
+    floored: bool = False
+    filtered: bool = False
+    hop_delay: int = 0
+    readout: Literal["integrator", "spikes"] = "integrator"
     options: dict[str, Any] = field(default_factory=dict)
 
     def lif(self) -> Lif:
@@ -44,10 +54,53 @@ class StudentPlan:
             threshold=self.threshold,
             surrogate=get_surrogate(self.surrogate),
             fires=">=" if self.fires == ">=" else ">",
+            reset_kind=self.reset,
+            max_spikes=self.max_spikes,
+            floored=self.floored,
+            filtered=self.filtered,
         )
 
     def channels(self, base: int) -> int:
         return max(1, round(base * self.width))
+
+
+def neuron_of(chip: ChipSpec, leak: float | None = None, current_leak: float | None = None) -> dict[str, Any]:
+    """The fields of a `StudentPlan` that make its float neuron the chip's, decays rounded to the chip's grid.
+
+    None is the chip's own choice: half of the membrane is kept where it decays at all, and half of the current
+    where there is no way without one. Raises ChipError for decays that the chip does not have.
+    """
+    spec = chip.neuron
+    filtered = spec.family == "shift_lif" and spec.u_bits > 0
+    if leak is None:
+        leak = 1.0 if spec.family == "iaf" else 0.5
+    if current_leak is None:
+        current_leak = 0.5 if filtered else 0.0
+    problems = []
+    if spec.family == "iaf" and leak != 1.0:
+        what = f"{chip.id}'s neuron has no decay"
+        problems.append(Problem(what, "student.leak", "1", f"{leak:g}", "student.leak = 1, or leave it to the chip"))
+    if current_leak > 0 and spec.u_bits == 0:
+        what = f"{chip.id}'s neuron has no synaptic current"
+        problems.append(Problem(what, "student.current_leak", "0", f"{current_leak:g}", "student.current_leak = 0"))
+    if current_leak == 0 and filtered:
+        what = f"every input of {chip.id} passes a synaptic current that decays"
+        problems.append(Problem(what, "student.current_leak", "0.5 or more", "0", "student.current_leak = 0.5"))
+    if problems:
+        raise ChipError.from_problems(problems)
+    keep_v, keep_u = kept(spec, decay_numbers(chip, leak, current_leak))
+    return {
+        "leak": keep_v,
+        "current_leak": keep_u,
+        "fires": spec.fires,
+        "reset": spec.reset,
+        "max_spikes": spec.max_spikes,
+        "max_output_spikes": spec.max_output_spikes,
+        "floored": spec.floor == "threshold",
+        "filtered": filtered,
+        "hop_delay": spec.hop_delay,
+        "readout": "spikes" if chip.lacks("integrator") else "integrator",
+    }
 
 
 class Builder:
@@ -63,7 +116,7 @@ class Builder:
         host = plan.levels if plan.encoding == "current" and not self.populations else 0
         lif = plan.lif()
         if host:  # the host's current enters the bias register: no synapse, no synaptic current
-            lif = replace(lif, leak_u=0.0)
+            lif = replace(lif, leak_u=0.0, filtered=False)
         for source, synapse in inputs:
             if source == "input" and plan.encoding == "graded":
                 synapse.payload = plan.levels
@@ -135,13 +188,20 @@ class Builder:
         area = math.prod(self.shapes[source][1:]) if pool else 0
         features = self.shapes[source][0] if pool else self._flat(source)
         synapse = Synapse("fc_out", features, plan.classes, batch_norm=False, pool_area=area)
-        readout = Population("readout", (plan.classes,), [(source, synapse)], None, bias=False)
+        lif = None
+        if plan.readout == "spikes":
+            most = plan.max_output_spikes
+            lif = plan.lif() if most is None else replace(plan.lif(), max_spikes=most)
+        if source == "input" and plan.encoding == "graded":
+            synapse.payload = plan.levels
+        readout = Population("readout", (plan.classes,), [(source, synapse)], lif, bias=False)
         return Student(
             [*self.populations, readout],
             encoding=plan.encoding,
             input_shape=plan.input_shape,
             levels=plan.levels,
             steps=plan.steps,
+            hop_delay=plan.hop_delay,
         )
 
     def _map(self, source: str) -> tuple[int, int, int]:

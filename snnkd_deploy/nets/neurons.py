@@ -1,8 +1,11 @@
 """Trainable LIF populations: one autograd node over all timesteps, float or in the chip's integers.
 
-The chip's forward is `arithmetic.cuba`, the very functions that the exact simulator runs; the backward is
-that of the float neuron in real units, straight through the roundings. The reset is not detached
-(specification of both papers): dv[t]/dv-[t] = (1 - s) - v- ds/dv.
+The chip's forward is `arithmetic`, the very functions that the exact simulator runs; the backward is that of the
+float neuron in real units, straight through the roundings. The reset is not detached (specification of both
+papers). With n spikes, threshold th and surrogate h = dn/dv at the nearest multiple of th that counts:
+
+    reset to zero     dv[t]/dv-[t] = (n = 0) - v- h
+    by subtraction    dv[t]/dv-[t] = 1 - th h,  and 0 where the floor holds v
 
 Both passes are plain functions of (T, N) tensors, so that torch.compile can fuse them into one kernel
 (`compile_neurons`); without it they run as they stand and give the same bits in the forward pass.
@@ -10,30 +13,42 @@ Both passes are plain functions of (T, N) tensors, so that torch.compile can fus
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from snnkd_deploy.arithmetic.cuba import INPUT_SHIFT, CubaParams, next_current, next_membrane
+from snnkd_deploy.arithmetic.cuba import CubaNeuron
+from snnkd_deploy.arithmetic.floating import FloatNeuron
+from snnkd_deploy.arithmetic.iaf import IafNeuron
+from snnkd_deploy.arithmetic.neuron import Level, Neuron, count_spikes, reset_by_subtraction, reset_to_zero
+from snnkd_deploy.arithmetic.shift import ShiftNeuron
 from snnkd_deploy.nets.surrogate import Surrogate
 
 
 @dataclass(frozen=True)
 class ChipNeuron:
-    """Integer side of a population: its parameters and the synaptic integers that make one real unit."""
+    """Integer side of a population: its neuron, and the synaptic integers that make one real unit.
 
-    params: CubaParams
+    `shift`: v counts in units of 2^-shift of a synaptic integer.
+    """
+
+    neuron: Neuron
     scale: float
+    shift: int
 
 
 @dataclass(frozen=True)
 class Lif:
-    """A leaky integrate-and-fire population in real units.
+    """A leaky integrate-and-fire population in real units; the float side of `arithmetic.Neuron`.
 
-    v-[t] = leak_v v[t-1] + u[t] + bias;  u[t] = leak_u u[t-1] + x[t];  s = v- > threshold (or >=);  hard reset to 0.
+    u[t] = leak_u u[t-1] + x[t], or leak_u (u[t-1] + x[t]) where `filtered` (Xylo decays this step's events too)
+    v-[t] = leak_v v[t-1] + u[t] + bias
+    n = 1 where v- > threshold (or >=), or as many thresholds as fit, at most `max_spikes` (0: any number)
+    v = 0 where n > 0, or v- - n threshold; never below -threshold where `floored`
     leak_u = 0 is the neuron without a synaptic current state (u = x).
     """
 
@@ -42,6 +57,42 @@ class Lif:
     surrogate: Surrogate
     leak_u: float = 0.0
     fires: Literal[">", ">="] = ">"
+    reset_kind: Literal["zero", "subtract"] = "zero"
+    max_spikes: int = 1
+    floored: bool = False
+    filtered: bool = False
+
+    @property
+    def level(self) -> float:
+        return self.threshold
+
+    @property
+    def floor(self) -> float:
+        return -self.threshold if self.floored else -math.inf
+
+    @property
+    def gain_u(self) -> float:
+        """What this step's input is multiplied with before the membrane sees it."""
+        return self.leak_u if self.filtered else 1.0
+
+    def current(self, u: Tensor, drive: Tensor | None) -> Tensor:
+        assert drive is not None
+        if self.leak_u == 0:
+            return drive
+        return self.leak_u * (u + drive) if self.filtered else self.leak_u * u + drive
+
+    def membrane(self, v: Tensor, u: Tensor) -> Tensor:
+        return self.leak_v * v + u
+
+    def fire(self, v: Tensor, level: Level) -> Tensor:
+        if self.fires == ">" and self.max_spikes == 1:
+            return (v > level).to(v.dtype)
+        return count_spikes(v, level, self.max_spikes)
+
+    def reset(self, v: Tensor, spikes: Tensor, level: Level, floor: Level) -> Tensor:
+        if self.reset_kind == "zero":
+            return reset_to_zero(v, spikes, floor if self.floored else -math.inf)
+        return reset_by_subtraction(v, spikes, level, floor if self.floored else -math.inf)
 
 
 def lif_over_time(
@@ -66,11 +117,12 @@ def lif_over_time(
 class Numbers:
     """What differs from population to population, as tensors: compiled kernels are then shared by all of them.
 
-    level: threshold of the membrane as it is stored. unit: real units of one stored unit. threshold: in real
+    level, floor: of the membrane as it is stored. unit: real units of one stored unit. threshold: in real
     units. per_drive: real units of one unit of drive.
     """
 
     level: Tensor
+    floor: Tensor
     unit: Tensor
     threshold: Tensor
     per_drive: Tensor
@@ -78,56 +130,75 @@ class Numbers:
     @classmethod
     def of(cls, like: Tensor, lif: Lif, chip: ChipNeuron | None) -> Numbers:
         if chip is None:
-            values = (lif.threshold, 1.0, lif.threshold, 1.0)
+            values = (lif.level, lif.floor, 1.0, lif.threshold, 1.0)
         else:
-            # In integers: v = real * scale * 64, drive = real * scale. The real threshold is the integer one.
-            level = float(chip.params.vth << INPUT_SHIFT)
-            unit = 1.0 / (chip.scale * (1 << INPUT_SHIFT))
-            values = (level, unit, chip.params.vth / chip.scale, 1.0 / chip.scale)
+            # In integers: v = real * scale * 2^shift, drive = real * scale. The real threshold is the integer one.
+            neuron, unit = chip.neuron, 1.0 / (chip.scale * (1 << chip.shift))
+            values = (neuron.level, neuron.floor, unit, neuron.level * unit, 1.0 / chip.scale)
         return cls(*(torch.tensor(value, dtype=like.dtype, device=like.device) for value in values))
 
 
 def shared(chip: ChipNeuron | None) -> ChipNeuron | None:
     """The part of a chip neuron that kernels are compiled for: decays and register handling, no numbers."""
-    return None if chip is None else ChipNeuron(replace(chip.params, vth=0), 1.0)
+    if chip is None:
+        return None
+    return ChipNeuron(changed(chip.neuron, **_COMMON[type(chip.neuron)]), 1.0, chip.shift)
 
 
-def _fires(v: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers) -> Tensor:
-    if chip is None and lif.fires == ">=":
-        return v >= numbers.level
-    return v > numbers.level
+def changed(neuron: Neuron, **fields: Any) -> Neuron:
+    """`dataclasses.replace` for any family's neuron."""
+    return replace(cast(Any, neuron), **fields)
+
+
+_COMMON: dict[type, dict[str, int]] = {
+    CubaNeuron: {"vth": 0},
+    IafNeuron: {"vth": 0, "v_min": 0},
+    ShiftNeuron: {"vth": 0},
+    FloatNeuron: {"vth": 0},
+}
 
 
 def with_bias(chip: ChipNeuron | None, bias: Tensor | None) -> ChipNeuron | None:
     """The same neuron with a bias register (`bias` in synaptic integers)."""
     if chip is None or bias is None:
         return chip
-    return replace(chip, params=replace(chip.params, bias=bias * float(1 << INPUT_SHIFT)))
+    return replace(chip, neuron=changed(chip.neuron, bias=bias * float(1 << chip.shift)))
 
 
 def step(
     u: Tensor, v: Tensor, drive: Tensor, bias: Tensor | None, lif: Lif, chip: ChipNeuron | None, numbers: Numbers
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One timestep: u, v before reset, and where it fires. With `chip` the bias is already in its parameters."""
-    if chip is None:
-        u = drive if lif.leak_u == 0 else lif.leak_u * u + drive
-        v = lif.leak_v * v + u
-        if bias is not None:
-            v = v + bias
-    else:
-        u = next_current(u, drive, chip.params)
-        v = next_membrane(v, u, chip.params)
-    return u, v, _fires(v, lif, chip, numbers)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One timestep: u, v before reset, spikes, v after it. With `chip` the bias is already in its neuron."""
+    neuron: Neuron = lif if chip is None else chip.neuron
+    u = neuron.current(u, drive)
+    before = neuron.membrane(v, u)
+    if chip is None and bias is not None:
+        before = before + bias
+    spikes = neuron.fire(before, numbers.level)
+    return u, before, spikes, neuron.reset(before, spikes, numbers.level, numbers.floor)
 
 
 def step_gradient(
     grad_s: Tensor, grad_v: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers
 ) -> Tensor:
     """dL/dv- of one step from dL/ds and the dL/dv that the next step sends back, v- as the forward pass left it."""
+    neuron: Neuron = lif if chip is None else chip.neuron
     v = membrane if chip is None else membrane * numbers.unit
-    threshold, fired = numbers.threshold, _fires(membrane, lif, chip, numbers)
-    # dL/dv- = dL/ds ds/dv + dL/dv ((1 - s) - v- ds/dv)
-    return (grad_s - grad_v * v) * lif.surrogate(v - threshold) + torch.where(fired, torch.zeros_like(v), grad_v)
+    threshold = numbers.threshold
+    spikes = neuron.fire(membrane, numbers.level)
+    if lif.max_spikes == 1:
+        slope = lif.surrogate(v - threshold)
+    else:  # the surrogate again at every multiple of the threshold that still counts
+        nearest = torch.round(v / threshold).clamp(1.0, float(lif.max_spikes) if lif.max_spikes else math.inf)
+        slope = lif.surrogate(v - nearest * threshold)
+    if lif.reset_kind == "zero":
+        return (grad_s - grad_v * v) * slope + torch.where(spikes > 0, torch.zeros_like(v), grad_v)
+    grad = (grad_s - grad_v * threshold) * slope + grad_v
+    if not lif.floored:
+        return grad
+    # Where the floor holds the membrane nothing goes back through it: only the spike's part is left.
+    held = membrane - spikes * numbers.level < numbers.floor
+    return torch.where(held, grad_s * slope, grad)
 
 
 def forward_pass(
@@ -139,10 +210,9 @@ def forward_pass(
     membrane, spikes = [], []
     for t in range(steps):
         drive = x[t if x.shape[0] > 1 else 0]
-        u, v, fired = step(u, v, drive, bias, lif, chip, numbers)
-        membrane.append(v)
-        spikes.append(fired.to(x.dtype))
-        v = torch.where(fired, torch.zeros_like(v), v)
+        u, before, fired, v = step(u, v, drive, bias, lif, chip, numbers)
+        membrane.append(before)
+        spikes.append(fired)
     return torch.stack(membrane), torch.stack(spikes)
 
 
@@ -158,13 +228,18 @@ def backward_pass(
         grad = step_gradient(grad_spikes[t], grad_v, membrane[t], lif, chip, numbers)
         grad_v = lif.leak_v * grad
         grad_u = grad if lif.leak_u == 0 else grad + lif.leak_u * grad_u
-        grad_x[t] = grad_u if chip is None else grad_u * numbers.per_drive
+        grad_x[t] = input_gradient(grad_u, lif, chip, numbers)
     if constant:
         total = grad_x[0]
         for t in range(1, steps):
             total = total + grad_x[t]
         return total.unsqueeze(0)
     return torch.stack(grad_x)
+
+
+def input_gradient(grad_u: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers) -> Tensor:
+    grad = grad_u if chip is None else grad_u * numbers.per_drive
+    return grad if lif.gain_u == 1.0 else grad * lif.gain_u
 
 
 _forward: Callable[..., tuple[Tensor, Tensor]] = forward_pass
@@ -226,14 +301,16 @@ class _LifOverTime(torch.autograd.Function):
         grad_x = _backward(_rows(grad), membrane, ctx.lif, shared(ctx.chip), numbers, ctx.constant)
         rows = grad_x.shape[0]
         grad_x = grad_x.as_strided((rows, *shape[1:]), (grad_x.shape[1], *stride[1:]))
-        grad_bias = None if bias_shape is None else bias_gradient(grad_x, ctx.lif.leak_u, bias_shape)
+        grad_bias = None if bias_shape is None else bias_gradient(grad_x, ctx.lif, bias_shape)
         return grad_x, grad_bias, None, None, None
 
 
-def bias_gradient(grad_x: Tensor, leak_u: float, shape: torch.Size) -> Tensor:
+def bias_gradient(grad_x: Tensor, lif: Lif, shape: torch.Size) -> Tensor:
     """Gradient of the bias from that of x (T, B, ...): x passes the current filter, the bias does not."""
     # grad_u[t] = grad_v-[t] + leak_u grad_u[t+1], hence sum_t grad_v-[t]:
-    total = grad_x.sum(0) - leak_u * grad_x[1:].sum(0)
+    total = grad_x.sum(0) - lif.leak_u * grad_x[1:].sum(0)
+    if lif.gain_u != 1.0:
+        total = total / lif.gain_u
     return total.sum_to_size(shape) if total.shape != shape else total
 
 

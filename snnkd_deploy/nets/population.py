@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, CubaParams
-from snnkd_deploy.arithmetic.exact import exact_dtype
+from snnkd_deploy.arithmetic import decay_numbers, make_neuron
+from snnkd_deploy.arithmetic.cuba import DECAY_ONE, STATE_MAX
+from snnkd_deploy.arithmetic.exact import EXACT_FLOAT32, exact_dtype
 from snnkd_deploy.chips.spec import ChipSpec, IntGrid
-from snnkd_deploy.errors import TrainingError
+from snnkd_deploy.errors import ChipError, TrainingError
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
 from snnkd_deploy.nets.recurrent import recurrent_lif
 from snnkd_deploy.nets.rounding import round_ste, shift_right_floor_ste, shift_right_round_ste, to_grid
@@ -22,8 +23,6 @@ from snnkd_deploy.nets.synapse import Synapse
 HOST_WEIGHTS = IntGrid(lo=-127, hi=127)
 # The encoder's currents get about this many levels per threshold.
 HOST_LEVELS_PER_THRESHOLD = 256
-# netx writes every bias with this exponent; one bias unit is then one synaptic unit.
-BIAS_EXP = INPUT_SHIFT
 # The largest right shift of a weight exponent.
 MAX_SHIFT = 8
 
@@ -90,17 +89,23 @@ class Population(nn.Module):
         lif = self.lif
         assert lif is not None
         loop = self.recurrent
-        if loop is None and (lif.leak_u == 0 or self.host_levels):
+        if loop is None and (not self._bias_apart or self.host_levels):
             return self.spikes(self.drive(arriving, steps), steps)
         total, bias = self._sums(arriving, apart=lif.leak_u > 0)
         drive = total.reshape(steps, -1, *total.shape[1:])
-        if lif.leak_u == 0 and bias is not None:
+        if not self._bias_apart and bias is not None:
             drive, bias = drive + self._broadcast(bias), None
         chip = self.chip_neuron() if self.mode == "chip" else None
         if loop is None:
             return lif_over_time(drive, lif, chip, steps, None if bias is None else self._broadcast(bias))
         weight = loop.weight if self.mode == "float" else self.weight_int(loop)
         return recurrent_lif(drive, weight, lif, chip, bias)
+
+    @property
+    def _bias_apart(self) -> bool:
+        """The bias must not pass the current: it has a memory, or the chip clips the two one after the other."""
+        assert self.lif is not None
+        return self.lif.leak_u > 0 or (self.chip is not None and self.chip.neuron.family == "shift_lif")
 
     @property
     def recurrent(self) -> Synapse | None:
@@ -142,6 +147,10 @@ class Population(nn.Module):
             dtype = exact_dtype(bound)
             total = synapse.apply_weight(x.to(dtype), weight.to(dtype))
             return shift_right_floor_ste(_whole(total), self.shift).to(torch.float32)
+        if self._hears_counts or weight[0].numel() * self.grids.weight.largest >= EXACT_FLOAT32:
+            bound = float(weight.detach().abs().flatten(1).sum(1).max()) * float(x.max()) if x.numel() else 0.0
+            dtype = exact_dtype(bound)
+            return _whole(synapse.apply_weight(x.to(dtype), weight.to(dtype))).to(torch.float32)
         return _whole(synapse.apply_weight(x, weight))
 
     def weight_int(self, synapse: Synapse) -> Tensor:
@@ -171,26 +180,39 @@ class Population(nn.Module):
         return float(self.scale)
 
     @property
-    def vth(self) -> int:
-        """Threshold mantissa (the register is shifted left by 6)."""
-        assert self.lif is not None
-        return round(self.scale_value * self.lif.threshold)
+    def _hears_counts(self) -> bool:
+        """Sources may send more than one spike a step."""
+        return self.chip is not None and (self.chip.neuron.max_spikes != 1 or self.chip.neuron.max_input != 1)
 
     @property
-    def Du(self) -> int:  # noqa: N802  (the chip's name)
-        return DECAY_ONE if self.lif is None else round(DECAY_ONE * (1.0 - self.lif.leak_u))
+    def bias_exp(self) -> int:
+        """One bias mantissa is then one synaptic integer."""
+        assert self.chip is not None
+        return self.chip.neuron.input_shift
 
-    @property
-    def Dv(self) -> int:  # noqa: N802
-        return 0 if self.lif is None else round(DECAY_ONE * (1.0 - self.lif.leak_v))
+    def numbers(self) -> dict[str, Any]:
+        """The integers of the neurons as `arithmetic.family` names them; a readout's without a threshold."""
+        assert self.chip is not None
+        spec, lif = self.chip.neuron, self.lif
+        if lif is None:
+            return decay_numbers(self.chip, 1.0, 0.0)
+        found = decay_numbers(self.chip, lif.leak_v, lif.leak_u)
+        # The threshold mantissa; the register is shifted left by the chip's input_shift.
+        found["vth"] = round(self.scale_value * lif.threshold)
+        if spec.family == "iaf":
+            found["v_min"] = -found["vth"] if spec.floor == "threshold" else None
+        if lif.max_spikes != spec.max_spikes:
+            found["max_spikes"] = lif.max_spikes
+        return found
 
     def chip_neuron(self) -> ChipNeuron:
-        # Without u memory the bias travels in the drive: with exponent 6 both add the same integers.
-        params = CubaParams(Du=self.Du, Dv=self.Dv, vth=self.vth, bias=None, u_in_range=True)
-        return ChipNeuron(params, self.scale_value)
+        # Without u memory the bias travels in the drive: one mantissa is one synaptic integer.
+        assert self.chip is not None
+        neuron = make_neuron(self.chip.neuron, self.numbers(), u_in_range=True)
+        return ChipNeuron(neuron, self.scale_value, self.chip.neuron.input_shift)
 
     def bias_mantissa(self) -> Tensor:
-        """Bias register mantissas (exponent 6) per channel, straight-through."""
+        """Bias register mantissas (exponent `bias_exp`) per channel, straight-through."""
         assert self.bias is not None
         return to_grid(self.bias, self.scale_value, self.grids.bias.mantissa)
 
@@ -222,7 +244,11 @@ class Population(nn.Module):
 
     @torch.no_grad()
     def to_chip(self, chip: ChipSpec) -> None:
-        """Fold BatchNorm, choose the scales, and compute in the chip's integers from now on."""
+        """Fold BatchNorm, choose the scales, and compute in the chip's integers from now on.
+
+        Raises ChipError where the float neuron is not the chip's, or no scale fits.
+        """
+        self._check_neuron(chip)
         self.fold()
         self.chip, self.mode = chip, "chip"
         weights = [synapse.weight for synapse in self._synapses()]
@@ -233,8 +259,36 @@ class Population(nn.Module):
             chosen = self._choose_scale(threshold or 1.0, chip)
             # A whole threshold keeps vth / scale equal to the real threshold.
             if self.lif is not None and chosen * threshold >= 8:
-                chosen = int(chosen * threshold) / threshold
+                chosen = int(chosen * threshold + 1e-9) / threshold
             self.scale.fill_(chosen)
+
+    def _check_neuron(self, chip: ChipSpec) -> None:
+        lif, spec = self.lif, chip.neuron
+        if lif is None:
+            return
+        wrong: list[tuple[str, object, object]] = []
+        if lif.reset_kind != spec.reset:
+            wrong.append(("reset", spec.reset, lif.reset_kind))
+        if lif.fires != spec.fires:
+            wrong.append(("fires", spec.fires, lif.fires))
+        if lif.max_spikes not in (spec.max_spikes, spec.max_output_spikes):
+            wrong.append(("spikes per step", spec.max_spikes, lif.max_spikes))
+        if lif.floored != (spec.floor == "threshold"):
+            wrong.append(("floor", spec.floor, "threshold" if lif.floored else "none"))
+        if spec.u_bits == 0 and lif.leak_u > 0:
+            wrong.append(("synaptic current", "none", f"keeps {lif.leak_u:g}"))
+        if spec.family == "iaf" and lif.leak_v != 1.0:
+            wrong.append(("leak", "1 (no decay)", f"{lif.leak_v:g}"))
+        if lif.filtered != (spec.family == "shift_lif" and spec.u_bits > 0):
+            wrong.append(("filtered current", spec.family == "shift_lif" and spec.u_bits > 0, lif.filtered))
+        if wrong:
+            raise ChipError(
+                f"the student's float neuron is not that of {chip.id}",
+                where=self.name,
+                need=", ".join(f"{key} {need}" for key, need, _ in wrong),
+                have=", ".join(f"{key} {have}" for key, _, have in wrong),
+                remedy=f"build the student for the chip: plan_for(load_chip('{chip.id}'), ...)",
+            )
 
     def fold(self) -> None:
         """BatchNorms into weights and one bias per channel; idempotent."""
@@ -249,7 +303,7 @@ class Population(nn.Module):
         scale = weight_scale([weight.double().cpu().numpy()], HOST_WEIGHTS)
         units = scale * self.host_levels  # accumulator integers per real unit
         assert self.lif is not None
-        self.shift = max(0, round(float(torch.log2(torch.tensor(units / HOST_LEVELS_PER_THRESHOLD)))))
+        self.shift = max(0, round(math.log2(units * self.lif.threshold / HOST_LEVELS_PER_THRESHOLD)))
         self.host_scale.fill_(scale)
         self.scale.fill_(units / 2.0**self.shift)
 
@@ -264,7 +318,16 @@ class Population(nn.Module):
         weights = [s.weight * g for s, g in zip(synapses, gain, strict=True)]
         # One weight of a pooled synapse is heard from every position of its map.
         each = [max(1, s.pool_area) / g for s, g in zip(synapses, gain, strict=True)]
-        return population_scale(weights, self.bias, threshold, self.Du, chip, each)
+        return population_scale(
+            weights, self.bias, threshold, chip, largest_sum=self._largest_sum(chip), unit_input=each
+        )
+
+    def _largest_sum(self, chip: ChipSpec) -> float:
+        """The synaptic sum that Loihi's current register bears for ever without a wrap; other families saturate."""
+        if chip.neuron.family != "cuba_lif":
+            return math.inf
+        Du = DECAY_ONE if self.lif is None else decay_numbers(chip, 1.0, self.lif.leak_u)["Du"]
+        return STATE_MAX * Du / DECAY_ONE / (1 << chip.neuron.input_shift)
 
     def resume_chip(self, chip: ChipSpec, shift: int) -> None:
         """Bring a freshly built population into the shape that `to_chip` leaves, before loading weights."""
@@ -275,10 +338,15 @@ class Population(nn.Module):
         return [synapse for synapse in self.synapses if isinstance(synapse, Synapse)]
 
     @torch.no_grad()
-    def check_headroom(self) -> None:
-        """Raise TrainingError if the worst case could leave the current register (then u would wrap)."""
+    def check_headroom(self, steps: int) -> None:
+        """Raise TrainingError if the worst case could leave a register whose overflow the training does not see.
+
+        Loihi's current wraps; Speck's and TrueNorth's membranes do what nobody documents.
+        """
         if self.mode != "chip" or self.host_levels:
             return
+        assert self.chip is not None
+        spec = self.chip.neuron
         reach = sum(
             float(self.weight_int(synapse).abs().flatten(1).sum(1).max())
             * (synapse.payload / 2.0**self.shift if synapse.payload else 1.0)
@@ -287,10 +355,16 @@ class Population(nn.Module):
         )
         if self.bias is not None:
             reach += float(self.bias_mantissa().abs().max())
-        limit = STATE_MAX * self.Du / DECAY_ONE / (1 << INPUT_SHIFT)
+        limit = self._largest_sum(self.chip)
+        if spec.v_overflow == "refuse" and self.lif is not None:
+            register = 2.0 ** (spec.v_bits - 1) - 1 - self.numbers()["vth"]
+            if spec.max_spikes == 1:  # one threshold goes a step, so what is above it piles up
+                limit = register / steps
+            else:  # events come one by one, and each fires at once what it can
+                reach, limit = float(max(self.weight_int(s).abs().max() for s in self._synapses())), register
         if reach >= limit:
             raise TrainingError(
-                "weights grew until the worst-case current no longer fits the register",
+                "weights grew until the worst case no longer fits the chip's state register",
                 where=self.name,
                 need=f"sum |w| < {limit:.0f}",
                 have=f"{reach:.0f}",

@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from snnkd_deploy.nets.neurons import ChipNeuron, Lif, Numbers, bias_gradient, step, step_gradient, with_bias
+from snnkd_deploy.nets.neurons import (
+    ChipNeuron,
+    Lif,
+    Numbers,
+    bias_gradient,
+    input_gradient,
+    step,
+    step_gradient,
+    with_bias,
+)
 
 
 def recurrent_lif(
@@ -33,11 +42,9 @@ class _RecurrentLif(torch.autograd.Function):
         u = v = s = torch.zeros_like(x[0])
         membrane, spikes = [], []
         for drive in x:
-            u, v, fired = step(u, v, drive + F.linear(s, weight), bias, lif, biased, numbers)
-            s = fired.to(x.dtype)
-            membrane.append(v)
+            u, before, s, v = step(u, v, drive + F.linear(s, weight), bias, lif, biased, numbers)
+            membrane.append(before)
             spikes.append(s)
-            v = torch.where(fired, torch.zeros_like(v), v)
         out = torch.stack(spikes)
         ctx.save_for_backward(torch.stack(membrane), out, weight)
         ctx.lif, ctx.chip, ctx.bias_shape = lif, chip, None if bias is None else bias.shape
@@ -59,8 +66,8 @@ class _RecurrentLif(torch.autograd.Function):
             grad = step_gradient(grad_s, grad_v, membrane[t], lif, chip, numbers)
             grad_v = lif.leak_v * grad
             grad_u = grad if lif.leak_u == 0 else grad + lif.leak_u * grad_u
-            grad_x[t] = grad_u if chip is None else grad_u * numbers.per_drive
+            grad_x[t] = input_gradient(grad_u, lif, chip, numbers)
             if t > 0:
                 grad_weight += grad_x[t].T @ spikes[t - 1]
-        grad_bias = None if ctx.bias_shape is None else bias_gradient(grad_x, lif.leak_u, ctx.bias_shape)
+        grad_bias = None if ctx.bias_shape is None else bias_gradient(grad_x, lif, ctx.bias_shape)
         return grad_x, grad_weight, grad_bias, None, None

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX
 from snnkd_deploy.chips.spec import ChipSpec, IntGrid
 from snnkd_deploy.errors import ChipError
 
@@ -42,32 +41,44 @@ def population_scale(
     weights: Sequence[Tensor],
     bias: Tensor | None,
     threshold: float,
-    Du: int,
     chip: ChipSpec,
+    *,
+    largest_sum: float = np.inf,
     unit_input: Sequence[float] = (),
 ) -> float:
     """Scale of one population: the weight grid used well, inside the limits of threshold, bias and state.
 
-    weights: real weights of every synapse into it, (out, in, ...). `unit_input`: what one input of each can bring
-    per unit of its weight (1, a spike, where it is not given). Raises ChipError where no scale is legal.
+    weights: real weights of every synapse into it, (out, in, ...). largest_sum: the synaptic sum (integers) that the
+    state registers bear. `unit_input`: what one input of each can bring per unit of its weight (1, a spike, where it
+    is not given). Raises ChipError where no scale is legal.
     """
     grids = chip.parameters
     arrays = [w.detach().double().cpu().numpy() for w in weights]
-    scale = weight_scale(arrays, grids.weight)
-    scale = min(scale, grids.threshold.hi / threshold if threshold else scale)
-    if bias is not None and (largest := float(bias.detach().abs().max())) > 0:
-        scale = min(scale, HEADROOM * grids.bias.mantissa.span / largest)
-    # |u| <= 64 * (sum |w| + |bias|) * 4096 / Du must stay below 2^23, so that u never wraps.
+    wanted = weight_scale(arrays, grids.weight)
     each = unit_input or [1.0] * len(arrays)
     rows = sum(f * np.abs(a).reshape(a.shape[0], -1).sum(1).max() for a, f in zip(arrays, each, strict=True) if a.size)
-    reach = float(rows) + (float(bias.detach().abs().max()) if bias is not None and bias.numel() else 0.0)
-    if reach > 0:
-        scale = min(scale, HEADROOM * STATE_MAX * Du / (DECAY_ONE * (1 << INPUT_SHIFT)) / reach)
-    if round(scale * threshold) < 2:
+    largest = float(bias.detach().abs().max()) if bias is not None and bias.numel() else 0.0
+    reach = float(rows) + largest
+    limits = {
+        f"[parameters] threshold.hi = {grids.threshold.hi}": grids.threshold.hi / threshold,
+        f"[parameters] bias.mantissa, {grids.bias.mantissa.span}": HEADROOM * grids.bias.mantissa.span / largest
+        if largest
+        else np.inf,
+        "the register of the current": HEADROOM * largest_sum / reach if reach else np.inf,
+    }
+    scale = min(wanted, *limits.values())
+    # A grid whose thresholds start high (Speck's must exceed every weight) asks for more: weights clip instead.
+    lowest = max(2, grids.threshold.lo)
+    if round(wanted * threshold) < lowest:
+        scale = max(scale, lowest / threshold) if grids.threshold.lo > 2 else scale
+    if round(scale * threshold) < lowest or scale > min(limits.values()) * (1 + 1e-9):
+        narrow = min(limits, key=lambda name: limits[name])
+        what = narrow if limits[narrow] < wanted else f"the weight grid {grids.weight.lo}..{grids.weight.hi}"
         raise ChipError(
-            "no scale fits: the threshold would round to nothing",
-            need=f"weights below {grids.weight.hi / 2:g} thresholds",
-            have=f"largest weight {max(float(np.abs(a).max()) for a in arrays):g}, threshold {threshold:g}",
-            remedy="train with weight decay or batch normalisation, or raise the threshold",
+            f"no scale fits: {what} leaves fewer than {lowest} levels below the threshold",
+            need=f"at least {lowest / threshold:g} integers per real unit",
+            have=f"{min(wanted, *limits.values()):.3g}; threshold {threshold:g}, sum of weights {reach:g}, "
+            f"largest weight {max(float(np.abs(a).max()) for a in arrays):g}, largest bias {largest:g}",
+            remedy="train with weight decay or batch normalisation, or another student.threshold",
         )
     return scale

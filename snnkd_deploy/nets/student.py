@@ -12,10 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snnkd_deploy.arithmetic import CubaParams, CubaState, integrate
-from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT
+from snnkd_deploy.arithmetic import State, integrate, make_neuron
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.nets.population import Population
+
+# A spiking readout's logit of one spike a step: enough for a confident softmax over the mean of a few steps.
+VOTE = 8.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class StudentOutput:
     """logits (T, B, C) in real units; features (T, B, C, H, W): spikes of the last map; spikes per population.
 
     `votes` (B, C): the sum of the readout over time before de-quantisation. In chip mode these are the
-    integers that the chip accumulates, and its argmax is the chip's answer.
+    integers that the chip accumulates (spikes, where its last layer spikes), and their argmax is its answer.
     """
 
     logits: Tensor
@@ -36,8 +38,10 @@ class Student(nn.Module):
     """Populations in execution order, the last one the readout. Input: pixels (B, C, H, W) or events (T, B, ...).
 
     encoding "current": the first population is the encoder, its convolution runs on the host.
-    encoding "events": binary spikes (T, B, ...) enter, every synapse is on the chip.
+    encoding "events": spikes (T, B, ...), 0..levels a step, enter; every synapse is on the chip.
     encoding "graded": integers 0..levels (T, B, ...) enter as the payload of graded spikes.
+    The readout integrates, or spikes where the chip has nothing else (its `lif` is then not None).
+    `hop_delay`: steps by which a population hears another one late.
     """
 
     def __init__(
@@ -48,8 +52,10 @@ class Student(nn.Module):
         input_shape: tuple[int, ...],
         levels: int,
         steps: int,
+        hop_delay: int = 0,
     ) -> None:
         super().__init__()
+        self.hop_delay = hop_delay
         self.populations = nn.ModuleList(populations)
         self.encoding, self.input_shape, self.levels, self.steps = encoding, input_shape, levels, steps
         self.mode: Literal["float", "chip"] = "float"
@@ -76,27 +82,40 @@ class Student(nn.Module):
 
     def forward(self, x: Tensor) -> StudentOutput:
         outputs: dict[str, Tensor] = {"input": x.to(torch.float32)}
-        for population in self.hidden:
-            outputs[population.name] = population.run([outputs[s] for s in population.feeders], self.steps)
+        heard = dict(outputs)
+        for population in self if self.readout.lif is not None else self.hidden:
+            spikes = population.run([heard[s] for s in population.feeders], self.steps)
+            outputs[population.name] = spikes
+            heard[population.name] = self._late(spikes)
         readout = self.readout
-        sums = readout.drive([outputs[s] for s in readout.sources], self.steps)
-        logits = sums if self.mode == "float" else sums / readout.scale_value
+        if readout.lif is not None:
+            counts = outputs[readout.name]
+            logits, votes = VOTE * counts, counts.sum(0)
+        else:
+            sums = readout.drive([heard[s] for s in readout.sources], self.steps)
+            logits = sums if self.mode == "float" else sums / readout.scale_value
+            votes = sums.sum(0) if self.mode == "float" else self._accumulated(sums)
         features = self.feature_population
-        spikes = {p.name: outputs[p.name] for p in self.hidden}
         return StudentOutput(
             logits=logits,
             features=None if features is None else outputs[features.name],
-            spikes=spikes,
-            votes=sums.sum(0) if self.mode == "float" else self._accumulated(sums),
+            spikes={name: spikes for name, spikes in outputs.items() if name != "input"},
+            votes=votes,
         )
+
+    def _late(self, spikes: Tensor) -> Tensor:
+        """What the next population hears of (T, B, ...)."""
+        lag = min(self.hop_delay, len(spikes))
+        return torch.cat([torch.zeros_like(spikes[:lag]), spikes[: len(spikes) - lag]]) if lag else spikes
 
     @torch.no_grad()
     def _accumulated(self, sums: Tensor) -> Tensor:
         """What the chip's integrator holds after T steps, in synaptic units: it saturates like any membrane."""
-        integer = sums.detach().to(torch.float64)
-        state = CubaState(torch.zeros_like(integer[0]), torch.zeros_like(integer[0]))
-        _, v = integrate(integer, CubaParams(DECAY_ONE, 0, 0, u_in_range=True), state)
-        return v[-1] / (1 << INPUT_SHIFT)
+        assert self.chip is not None
+        spec = self.chip.neuron
+        integer = sums.detach().to(torch.float32 if spec.family == "float_lif" else torch.float64)
+        _, v = integrate(integer, make_neuron(spec, self.readout.numbers(), u_in_range=True), State.zeros(integer[0]))
+        return v[-1] / (1 << spec.input_shift)
 
     def to_chip(self, chip: ChipSpec) -> None:
         """Fold, choose scales, and compute in the chip's integers from now on. Parameters change identity."""
@@ -115,4 +134,4 @@ class Student(nn.Module):
 
     def check_headroom(self) -> None:
         for population in self:
-            population.check_headroom()
+            population.check_headroom(self.steps)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twin import cuba, decay
 
-from snnkd_deploy.arithmetic import CubaParams, CubaState, run_cuba
+from snnkd_deploy.arithmetic import CubaNeuron, State, run
 from snnkd_deploy.arithmetic.cuba import decay_toward_zero
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
 from snnkd_deploy.nets.surrogate import sigmoid4
@@ -39,9 +39,9 @@ def test_exact_equals_the_twin(case):
     drive, Du, Dv, vth, bias = case
     expected = cuba(drive, Du, Dv, vth, bias)
     x = torch.from_numpy(drive).to(torch.float64)[:, None]
-    state = CubaState(torch.zeros_like(x[0]), torch.zeros_like(x[0]))
-    params = CubaParams(Du, Dv, vth, torch.from_numpy(bias).to(torch.float64))
-    found = run_cuba(x, params, state, keep_states=True)
+    state = State.zeros(x[0])
+    params = CubaNeuron(Du, Dv, vth, torch.from_numpy(bias).to(torch.float64))
+    found = run(x, params, state, keep_states=True)
     for name, want, have in zip(("spikes", "u", "v"), expected, found, strict=True):
         np.testing.assert_array_equal(have[:, 0].numpy().astype(np.int64), want, err_msg=name)
 
@@ -54,7 +54,7 @@ def test_training_forward_equals_the_twin(case, Dv):
     drive = drive % 60_000 - 30_000
     total = drive + (bias >> 7)
     expected, _, _ = cuba(total, 4096, Dv, vth, np.zeros_like(bias))
-    chip = ChipNeuron(CubaParams(4096, Dv, vth, None, u_in_range=True), scale=100.0)
+    chip = ChipNeuron(CubaNeuron(4096, Dv, vth, None, u_in_range=True), scale=100.0, shift=6)
     lif = Lif(1 - Dv / 4096, vth / 100, sigmoid4)
     found = lif_over_time(torch.from_numpy(total).to(torch.float32)[:, None], lif, chip)
     np.testing.assert_array_equal(found[:, 0].numpy().astype(np.int64), expected)
@@ -69,19 +69,19 @@ def test_decay_is_exact_in_both_float_types(x, amount, dtype):
 def test_calls_continue_where_the_last_one_stopped():
     generator = torch.Generator().manual_seed(0)
     drive = torch.randint(-400, 500, (12, 3, 5), generator=generator).float()
-    params = CubaParams(4096, 700, 300)
+    params = CubaNeuron(4096, 700, 300)
 
-    def run(parts):
-        state = CubaState(torch.zeros(3, 5), torch.zeros(3, 5))
-        return torch.cat([run_cuba(part, params, state)[0] for part in parts])
+    def in_parts(parts):
+        state = State.zeros(torch.zeros(3, 5))
+        return torch.cat([run(part, params, state)[0] for part in parts])
 
-    assert torch.equal(run([drive]), run(list(drive.split(1))))
+    assert torch.equal(in_parts([drive]), in_parts(list(drive.split(1))))
 
 
 def test_a_tie_does_not_fire_and_one_more_does():
     drive = torch.tensor([10.0, 11.0]).view(1, 1, 2)
-    state = CubaState(torch.zeros(1, 2), torch.zeros(1, 2))
-    spikes, _, v = run_cuba(drive, CubaParams(4096, 0, 10), state, keep_states=True)
+    state = State(torch.zeros(1, 2), torch.zeros(1, 2))
+    spikes, _, v = run(drive, CubaNeuron(4096, 0, 10), state, keep_states=True)
     assert spikes.flatten().tolist() == [0.0, 1.0]
     assert v.flatten().tolist() == [640.0, 0.0]
 
@@ -90,6 +90,6 @@ def test_a_tie_does_not_fire_and_one_more_does():
 def test_hand_computed_membrane(size):
     # decay 1/2 toward zero: 64*size -> ... each step v = trunc(v / 2) + 64 size, below the threshold.
     drive = torch.full((4, 1, 1), float(size))
-    state = CubaState(torch.zeros(1, 1), torch.zeros(1, 1))
-    _, _, v = run_cuba(drive, CubaParams(4096, 2048, 1000), state, keep_states=True)
+    state = State(torch.zeros(1, 1), torch.zeros(1, 1))
+    _, _, v = run(drive, CubaNeuron(4096, 2048, 1000), state, keep_states=True)
     assert v.flatten().tolist() == [64 * size, 96 * size, 112 * size, 120 * size]

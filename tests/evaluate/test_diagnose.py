@@ -9,7 +9,7 @@ from chip_models import Net
 from fault_models import MODELS, inputs_for, place, variant
 from faulty import FAULTS, FaultyExact
 
-from snnkd_deploy.arithmetic.cuba import CubaParams, CubaState, run_cuba
+from snnkd_deploy.arithmetic import CubaNeuron, State, run
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.trace import Record
@@ -92,8 +92,8 @@ def test_rule_equals_the_package_arithmetic(reach):
     for Du, Dv, vth in ((4096, 0, 60), (700, 300, 90), (0, 4096, 131071)):
         course = run_rule(drive, bias, Rule(Du, Dv, vth * 64.0))
         zero = torch.zeros(4, 20, dtype=torch.float64)
-        params = CubaParams(Du, Dv, vth, bias)
-        spikes, u, v = run_cuba(drive, params, CubaState(zero, zero), keep_states=True)
+        params = CubaNeuron(Du, Dv, vth, bias)
+        spikes, u, v = run(drive, params, State(zero, zero), keep_states=True)
         assert torch.equal(course.spikes, spikes) and torch.equal(course.u, u) and torch.equal(course.v, v)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from twin import cuba
 
-from snnkd_deploy.arithmetic.cuba import CubaParams
+from snnkd_deploy.arithmetic.cuba import CubaNeuron
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
 from snnkd_deploy.nets.recurrent import recurrent_lif
 from snnkd_deploy.nets.surrogate import sigmoid4
@@ -77,7 +77,7 @@ def test_recurrent_integers_are_those_of_the_slow_twin():
     T, N = 8, 6
     x, weight, bias = rng.integers(-80, 120, (T, N)), rng.integers(-60, 60, (N, N)), rng.integers(-20, 20, N)
     lif = Lif(1 - 512 / 4096, 1.0, sigmoid4, leak_u=1 - 2048 / 4096)
-    chip = ChipNeuron(CubaParams(Du=2048, Dv=512, vth=100, u_in_range=True), 100.0)
+    chip = ChipNeuron(CubaNeuron(Du=2048, Dv=512, vth=100, u_in_range=True), 100.0, 6)
     to = lambda a: torch.from_numpy(a).to(torch.float32)  # noqa: E731
     found = recurrent_lif(to(x)[:, None], to(weight), lif, chip, to(bias))[:, 0].numpy()
     # The twin has no loops: feed it, step by step, the spikes that it has given so far.

@@ -1,7 +1,7 @@
 """One population's arithmetic with every choice open: the hypotheses about a simulator are rules.
 
 Own and slow on purpose: float64 holds all integers of these registers exactly, and also the fractions that a
-simulator without rounding keeps. The rule of the model itself equals `arithmetic.run_cuba`.
+simulator without rounding keeps. The rule of the model itself equals `arithmetic.run`.
 """
 
 from __future__ import annotations
