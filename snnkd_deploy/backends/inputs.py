@@ -124,12 +124,14 @@ def make_inputs(x: np.ndarray | Tensor, model: Model, steps: int | None = None, 
             have=f"{low:g}..{high:g}",
         )
     # On a chip's grid the arithmetic is exact only for what the encoding declares.
-    top = {"events": 1, "graded": encoding.levels}.get(encoding.kind)
+    chip = model.profile.chip
+    heard = 1 if chip is None else chip.neuron.max_input  # events of one input in a step, 0: any number
+    top = {"events": heard or np.inf, "graded": encoding.levels}.get(encoding.kind)
     if top is not None and model.on_chip_grid and (low < 0 or high > top):
         raise DataError(
             f"values out of range of encoding '{encoding.kind}'",
             where=f"{where} [x]",
-            need=f"0..{top}",
+            need=f"0..{top:g}",
             have=f"{low:g}..{high:g}",
         )
     if encoding.kind == "current" and array.shape[0] > 1:
