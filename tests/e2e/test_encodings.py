@@ -110,7 +110,7 @@ def test_the_teacher_sees_the_mean_over_the_frames(events, tmp_path):
 
 def test_counts_need_graded_spikes(events, tmp_path):
     data = {"name": "events-npz", "options": {"file": str(events), "cap": 3}}
-    with pytest.raises(RecipeError, match="counts up to 3 events") as caught:
+    with pytest.raises(RecipeError, match="hears at most 1 event of an input in one step") as caught:
         Run(tmp_path / "run", recipe(data, {**CONV, "encoding": "events"})).data  # noqa: B018
     assert "graded" in str(caught.value)
     run = finish(recipe(data, {**CONV, "encoding": "graded"}), tmp_path / "graded")
