@@ -11,7 +11,7 @@ from snnkd_deploy.backends.registry import backend_names, get_backend
 from snnkd_deploy.chips import ChipSpec, list_chips, load_chip
 from snnkd_deploy.data import AUGMENTATIONS, DATASETS, Dataset, load_dataset
 from snnkd_deploy.data.inspect import Found, inspect
-from snnkd_deploy.distill.feed import check_feed, encodings_for, series_steps
+from snnkd_deploy.distill.feed import Feed, check_feed, encodings_for, series_steps
 from snnkd_deploy.distill.losses import METHODS
 from snnkd_deploy.errors import SnnkdError, UsageError
 from snnkd_deploy.manifest import write_text
@@ -111,7 +111,7 @@ def _encoding(kind: Any, steps: int, data: Dataset | None, chip: ChipSpec) -> st
     fitting = encodings_for(kind)
     if data is None:
         return fitting[0]
-    problems = {name: check_feed(name, steps, (), data, chip) for name in fitting}
+    problems = {name: check_feed(Feed(name, kind, steps, data.levels), (), data, chip) for name in fitting}
     usable = [name for name in fitting if not problems[name]]
     if not usable:
         raise UsageError.from_problems([p for found in problems.values() for p in found])
@@ -153,8 +153,9 @@ def _comments() -> dict[str, str]:
         "student.net": f"{_listed(STUDENTS)}, or file.py:function (examples/own_student.py)",
         "student.width": "scales the channels; cores and energy follow",
         "student.steps": "timesteps T of one inference; a time series brings its own",
-        "student.encoding": "current, graded, rate, latency (images); events, graded (events); graded, rate (series)",
-        "student.leak": "share of the membrane that stays from step to step",
+        "student.encoding": "images: current, graded, counts, rate, latency; events: events, graded; series: all but current",
+        "student.counts": "largest number of events of a pixel in one step, with encoding counts",
+        "student.leak": 'share of the membrane that stays from step to step; "chip": what suits the chip',
         "student.current_leak": "share of the synaptic current that stays",
         "student.threshold": "lower it if layers stay silent",
         "student.surrogate": f"{_listed(SURROGATES)}: the derivative that stands in for the spike's",

@@ -7,9 +7,10 @@ from collections import Counter
 import nir
 import numpy as np
 
+from snnkd_deploy.arithmetic.cuba import INPUT_SHIFT, STATE_MAX
 from snnkd_deploy.errors import GraphError, Problem
 from snnkd_deploy.graph.model import Model
-from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams, SynapseParams
+from snnkd_deploy.graph.profile import ChipStamp, NeuronParams, ReadoutParams, SynapseParams
 from snnkd_deploy.graph.topology import NEURONS, WEIGHTS
 
 STRUCTURE = (nir.Input, nir.Output, nir.Flatten, nir.SumPool2d, nir.AvgPool2d, nir.Delay)
@@ -195,19 +196,50 @@ def _grid(model: Model, name: str) -> list[Problem]:
                     )
                 )
     if isinstance(params, NeuronParams | ReadoutParams):
-        exponent = params.bias_exp if isinstance(params, NeuronParams) else chip.neuron.input_shift
-        bias = model.bias_int(name)
-        mantissa = bias >> exponent
-        allowed = grids.bias.mantissa
-        if np.any(mantissa << exponent != bias) or (
-            bias.size and not (allowed.lo <= mantissa.min() and mantissa.max() <= allowed.hi)
-        ):
-            problems.append(
-                Problem(
-                    "bias does not fit the register",
-                    name,
-                    f"{allowed.lo}..{allowed.hi} << {exponent}",
-                    f"{bias.min()}..{bias.max()}",
-                )
-            )
+        problems += _bias_problems(model, name, chip)
+        problems += _register_problems(name, params, chip)
+    return problems
+
+
+def _bias_problems(model: Model, name: str, chip: ChipStamp) -> list[Problem]:
+    params = model.profile.nodes[name]
+    exponent = params.bias_exp if isinstance(params, NeuronParams) else chip.neuron.input_shift
+    bias, allowed = model.bias_int(name), chip.parameters.bias
+    mantissa = bias >> exponent
+    problems = []
+    if exponent not in allowed.exponent:
+        need = f"{allowed.exponent.lo}..{allowed.exponent.hi}"
+        problems.append(Problem("the bias exponent is outside the chip's", name, need, f"{exponent}"))
+    low, high = allowed.mantissa.lo, allowed.mantissa.hi
+    if np.any(mantissa << exponent != bias) or (bias.size and not (low <= mantissa.min() and mantissa.max() <= high)):
+        need, have = f"{low}..{high} << {exponent}", f"{bias.min()}..{bias.max()}"
+        problems.append(Problem("bias does not fit the register", name, need, have))
+    return problems
+
+
+def _register_problems(name: str, params: NeuronParams | ReadoutParams, chip: ChipStamp) -> list[Problem]:
+    """Threshold and decays, which the chip file bounds."""
+    problems = []
+    neuron, grid = chip.neuron, chip.parameters.decay
+    if isinstance(params, NeuronParams) and params.vth not in chip.parameters.threshold:
+        allowed = chip.parameters.threshold
+        # Lava's own "never" is one above the register: no membrane can pass it.
+        if neuron.family != "cuba_lif" or params.vth << INPUT_SHIFT != STATE_MAX:
+            need = f"{allowed.lo}..{allowed.hi}"
+            problems.append(Problem("the threshold is outside the chip's range", name, need, f"{params.vth}"))
+    if grid is None:
+        return problems
+    stored: dict[str, int | None] = {}
+    if neuron.family == "shift_lif":
+        stored = {"dash_mem": params.dash_mem, "dash_syn": params.dash_syn}
+    elif neuron.family == "iaf":
+        stored = {"leak": params.leak}
+    elif neuron.family == "cuba_lif":
+        stored = {"Du": params.Du, "Dv": params.Dv}
+    for key, value in stored.items():
+        if value is not None and value not in grid:
+            problems.append(Problem(f"{key} is no decay of the chip", name, f"{grid.lo}..{grid.hi}", f"{value}"))
+    if neuron.family == "shift_lif" and (params.dash_syn is None) != (neuron.u_bits == 0):
+        need = "none" if neuron.u_bits == 0 else "a shift"
+        problems.append(Problem("the synaptic current is not the chip's", name, need, f"dash_syn {params.dash_syn}"))
     return problems

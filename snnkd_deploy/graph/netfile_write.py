@@ -73,6 +73,9 @@ class _Chain:
                 where=model.path,
                 remedy="snnkd lower IN.nir --chip loihi2 -o OUT.nir first",
             )
+        if model.family != "cuba_lif":
+            what = f"a .net file holds Loihi's neurons, and the model is for {model.family}"
+            raise GraphError(what, where=model.path, remedy="lower the network for loihi2")
         flat = [name for component in model.order for name in component]
         populations = [name for name in flat if isinstance(model.nodes[name], NEURONS)]
         for name in populations:

@@ -81,6 +81,9 @@ class OnnxWriter:
         model = self.model
         if not model.on_chip_grid:
             return [Problem("the model carries no integers of a chip", model.path or "model", remedy="lower it first")]
+        if model.family != "cuba_lif":
+            what = "only Loihi's neuron can be written as ONNX so far"
+            return [Problem(what, "chip", "cuba_lif", str(model.family), "lower the model for loihi2")]
         problems = []
         for name, node in model.nodes.items():
             if isinstance(node, nir.AvgPool2d):

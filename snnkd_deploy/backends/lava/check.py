@@ -51,6 +51,9 @@ def check_for_lava(model: Model, options: Options) -> list[Problem]:
 
 def _arithmetic(model: Model, neuron: NeuronSpec) -> list[Problem]:
     problems = []
+    if neuron.family != "cuba_lif":
+        what = "Lava has Loihi's neuron only"
+        return [Problem(what, "chip", "cuba_lif", neuron.family, "lower the model for loihi2")]
     for key, need in _LOIHI.items():
         have = getattr(neuron, key)
         if have != need:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from snnkd_deploy.arithmetic.cuba import STATE_MAX, CubaParams, next_current
+from snnkd_deploy.arithmetic.cuba import STATE_MAX, CubaNeuron
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import Operator, run_graph
 from snnkd_deploy.backends.exact import ExactBackend, build_operators
@@ -196,7 +196,7 @@ class ChipPopulation(Population):
         params = model.neuron(name)
         self.name = name
         self.bias = torch.from_numpy(model.bias_int(name)).to(torch.float64)
-        self.current = CubaParams(Du=params.Du, Dv=params.Dv, vth=params.vth, u_in_range=True)
+        self.current = CubaNeuron(Du=params.Du, Dv=params.Dv, vth=params.vth, u_in_range=True)
         self.hides_u = any(model.synapse(s).as_bias for s in model.weight_sources(name))
         self.c = torch.zeros(())
 
@@ -204,7 +204,7 @@ class ChipPopulation(Population):
         self.c = torch.zeros_like(first, dtype=torch.float64)
 
     def advance(self, arriving: Tensor) -> Tensor:
-        self.c = next_current(self.c, arriving.to(torch.float64), self.current)
+        self.c = self.current.current(self.c, arriving.to(torch.float64))
         x = self.c + self.bias
         before = self.membrane.beta * self.inner.u + x
         largest = float(torch.maximum(self.c.abs(), before.abs()).max())

@@ -93,6 +93,9 @@ def diagnose(model: Model, inputs: Inputs, expected: Trace, got: Trace, *, keep:
     found = compare_traces(expected, got, model.spiking).first_divergence
     if found is None:
         return None
+    if model.family != "cuba_lif":
+        about = f"causes are known for Loihi's neuron (cuba_lif) only, this model's is {model.family}"
+        return Diagnosis(found, (), (), (), 0, (about,))
     notes = []
     lacking = [name for name in model.spiking if name not in got.spikes]
     if lacking:
