@@ -191,6 +191,16 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--for", dest="reader", metavar="TOOL", choices=INTEROP, help=f"one of {', '.join(INTEROP)}")
     _foreign(p)
 
+    p = verb(
+        "show",
+        show,
+        "Draw a model: layers, shapes, integers, thresholds, decays, edges.",
+        "snnkd show model.nir --svg model.svg",
+    )
+    p.add_argument("model", type=Path, metavar="MODEL")
+    p.add_argument("--svg", type=Path, metavar="FILE", help="write the drawing as SVG")
+    _foreign(p)
+
     p = verb("fit", fit, "Does it fit, what is used, what is violated, what to try.", "snnkd fit model.nir --chip all")
     p.add_argument("model", type=Path, metavar="MODEL")
     p.add_argument("--chip", required=True, help="a chip, a chip file, or 'all'")
@@ -475,6 +485,12 @@ def convert(args: argparse.Namespace) -> Result:
 
     _check_output(args.target)
     return run_convert(args, _show)
+
+
+def show(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.verbs.show import show_model
+
+    return show_model(args, _show)
 
 
 def fit(args: argparse.Namespace) -> Result:

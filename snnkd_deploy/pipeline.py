@@ -483,9 +483,11 @@ class Run:
 
     def _report(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         from snnkd_deploy.assess import compose_report
+        from snnkd_deploy.graph.drawing import render_svg
 
         report = compose_report(self, json.loads((self.folder / "evaluation.json").read_text("utf-8")))
-        json_path, html_path = write_report(report, self.folder)
+        drawing = render_svg(self.load_model(), standalone=False)
+        json_path, html_path = write_report(report, self.folder, drawing)
         say(f"report: {html_path}")
         return [Path(json_path), Path(html_path)], {}
 
