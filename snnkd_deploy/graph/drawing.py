@@ -88,12 +88,13 @@ def _facts(model: Model, name: str) -> list[str]:
     elif params is not None and not isinstance(params, SynapseParams):
         facts += [f"{k} {v}" for k, v in params.model_dump(exclude_defaults=True).items() if isinstance(v, int | float)]
     elif isinstance(node, NEURONS):
-        keys = (("tau", "tau"), ("tau_syn", "tau_syn"), ("tau_mem", "tau_mem"), ("v_threshold", "threshold"))
-        keys += (("threshold", "threshold"), ("v_reset", "v_reset"), ("v_leak", "v_leak"))
-        for key, label in keys:
+        for key in ("tau", "tau_syn", "tau_mem", "v_threshold", "threshold", "v_reset", "v_leak"):
             value = getattr(node, key, None)
             if value is not None and (np.any(np.asarray(value) != 0) or not key.startswith("v_")):
-                facts.append(f"{label} {_span(np.asarray(value))}" + (" s" if key.startswith("tau") else ""))
+                facts.append(
+                    f"{key.replace('v_threshold', 'threshold')} {_span(np.asarray(value))}"
+                    + (" s" if key.startswith("tau") else "")
+                )
     return facts
 
 
@@ -123,14 +124,13 @@ def render_text(model: Model) -> str:
     cells = []
     for above, row in zip([None, *found], found, strict=False):
         simple = above is not None and row.hears == (above.name,) and not row.late
-        hears = [f"{s} of the step before" if s in row.late else s for s in row.hears]
-        cells.append(
-            (row.name, row.kind, row.shape, row.facts, "" if simple or not hears else "<- " + " + ".join(hears))
-        )
+        heard = [f"{s} of the step before" if s in row.late else s for s in row.hears]
+        edges = "" if simple or not heard else "<- " + " + ".join(heard)
+        cells.append((row.name, row.kind, row.shape, row.facts, edges))
     widths = [max(len(cell[i]) for cell in cells) for i in range(3)]
-    for name, kind, shape, facts, hears in cells:
+    for name, kind, shape, facts, edges in cells:
         line = f"  {name:<{widths[0]}}  {kind:<{widths[1]}}  {shape:>{widths[2]}}  {facts}"
-        lines.append(f"{line}  {hears}".rstrip())
+        lines.append(f"{line}  {edges}".rstrip())
     return "\n".join(lines)
 
 
