@@ -370,7 +370,7 @@ def compare(args: argparse.Namespace) -> Result:
     from snnkd_deploy.verbs.options import model_from
 
     if args.backends and args.b is not None:
-        raise UsageError("two traces, or one model with --backends, not both", have=f"{args.b} and --backends")
+        raise UsageError("two traces, or one model with --backends, not both", remedy="snnkd compare --help")
     if args.matrix:
         return _matrix(args)
     if args.a is None:
@@ -384,20 +384,23 @@ def compare(args: argparse.Namespace) -> Result:
     if args.backends:
         names = [name for name in args.backends.split(",") if name]
         if len(names) < 2 or model is None or inputs is None:
-            raise UsageError("comparing backends needs at least two of them and --input X.npz")
+            what = "comparing backends needs at least two of them and --input X.npz"
+            raise UsageError(what, remedy="--backends exact,lava; `snnkd backends` lists them")
         workers = worker_commands(args.worker, names[1:])
         traces = {name: api.run(model, inputs, backend=name, worker=workers.get(name)) for name in names}
         reference = names[0]
     elif args.b is not None:
         if args.reproducer is not None and model is None:
-            raise UsageError("a reproducer of two traces needs --model MODEL and --input X.npz")
+            raise UsageError(
+                "a reproducer of two traces needs --model MODEL and --input X.npz", remedy="snnkd compare --help"
+            )
         traces = {"": Trace.load(args.a), str(args.b): Trace.load(args.b)}
         if model is not None:
             for path, trace in zip((args.a, args.b), traces.values(), strict=True):
                 _check_trace_of(model, trace, path)
         reference = ""
     else:
-        raise UsageError("give two traces, or a model with --backends a,b --input X.npz")
+        raise UsageError("give two traces, or a model with --backends a,b --input X.npz", remedy="snnkd compare --help")
     found: dict[str, Any] = {}
     for name, trace in traces.items():
         if name == reference:
@@ -641,10 +644,15 @@ def _command() -> str:
     return shlex.join(["snnkd", *sys.argv[1:]])
 
 
+def verbs_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each verb."""
+    return next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+
+
 def _parse(words: list[str]) -> argparse.Namespace | None:
     """The words as a namespace, options and overrides in any order; None where there is no verb."""
     parser = build_parser()
-    verbs = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    verbs = verbs_of(parser)
     if words and words[0] in verbs:
         # argparse takes positionals in one piece only, unless asked verb by verb.
         return verbs[words[0]].parse_intermixed_args(words[1:])

@@ -120,7 +120,8 @@ class Run:
         except OSError as error:
             if error.filename is None:
                 raise
-            raise UsageError(f"cannot write to the run directory: {error}", where=str(self.folder)) from error
+            what = f"cannot write to the run directory: {error.strerror}"
+            raise UsageError(what, where=str(error.filename), remedy="another --out, or its permissions") from error
 
     def _enter(self) -> None:
         self.manifest = Manifest(self.folder)

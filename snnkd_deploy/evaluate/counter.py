@@ -103,7 +103,7 @@ class OpCounter:
                 raise UsageError(
                     f"encoding '{self.model.profile.encoding.kind}' sends spikes into the chip",
                     where="count_ops",
-                    remedy="give the inputs of the run as well",
+                    remedy="give the inputs of the run as well (--input X.npz)",
                 )
             x = inputs.x.expand(inputs.steps, *inputs.x.shape[1:])
             on_loihi = self.model.profile.chip is not None

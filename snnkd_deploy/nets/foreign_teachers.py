@@ -179,7 +179,11 @@ def load_weights(network: nn.Module, path: str) -> None:
             tensors = tensors["state_dict"]
         network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, OSError, TypeError, KeyError, EOFError) as error:
-        raise DataError(f"these weights do not fit: {error}", where=str(file)) from error
+        raise DataError(
+            f"these weights do not fit: {error}",
+            where=str(file),
+            remedy="a .safetensors file or torch.save(model.state_dict(), path), of this very network",
+        ) from error
     except Exception as error:  # weights_only refuses pickles that hold more than tensors
         raise DataError(
             f"not a plain state_dict: {type(error).__name__}",
