@@ -498,16 +498,14 @@ def show(args: argparse.Namespace) -> Result:
 
 def fit(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
+    from snnkd_deploy.report.fit import fit_table
     from snnkd_deploy.verbs.options import model_from
 
     model = model_from(args.model, args)
     found = {}
     for name in _chip_names(args.chip):
-        report = api.fit(model, api.load_chip(name))
-        found[name] = report.to_dict()
-        _show(f"{name}: {'fits' if report.fits else 'does not fit'}, {report.cores} cores on {report.chips} chip(s)")
-        for violation in report.violations:
-            _show(f"  {violation}")
+        found[name] = api.fit(model, api.load_chip(name)).to_dict()
+    _show(fit_table(found))
     return {"model": str(args.model), "fit": found}
 
 
