@@ -37,7 +37,7 @@ class Constraints(Protocol):
     def outgoing(
         self, model: Model, wires: Wiring, tile: Tile, tiles: Mapping[str, Sequence[Tile]]
     ) -> dict[str, float]:
-        """Use of resources that depend on where the spikes of `tile` go (`tiles` by layer); empty where there are none."""
+        """Use of resources that depend on where `tile` sends its spikes (`tiles` by layer); empty where none does."""
         ...
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:
