@@ -221,6 +221,14 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb("chips", chips, "The chips that are known, or every number of one with its source.", "snnkd chips loihi2")
     p.add_argument("name", nargs="?", metavar="C", help="a chip or a chip file")
     verb("backends", backends, "What can run a model here, and how to get the rest.", "snnkd backends")
+    p = verb(
+        "completion",
+        completion,
+        "A script that makes the Tab key complete verbs, options, chips and backends.",
+        "snnkd completion bash >> ~/.bashrc\n  snnkd completion zsh >> ~/.zshrc\n"
+        "  snnkd completion fish > ~/.config/fish/completions/snnkd.fish",
+    )
+    p.add_argument("shell", choices=("bash", "zsh", "fish"))
     verb("doctor", doctor, "What is usable on this machine and what to do about the rest.", "snnkd doctor")
     return parser
 
@@ -610,6 +618,19 @@ def backends(args: argparse.Namespace) -> Result:
         found[name] = vars(state)
     _show(table)
     return {"backends": found}
+
+
+def completion(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.backends.registry import backend_names
+    from snnkd_deploy.chips import list_chips
+    from snnkd_deploy.data import DATASETS
+    from snnkd_deploy.verbs.completion import completion as script
+
+    chips = list_chips()
+    names = {"--chip": [*chips, "all"], "name": chips, "--backend": backend_names(), "source": list(DATASETS)}
+    text = script(verbs_of(build_parser()), args.shell, names)
+    _show(text)
+    return {"shell": args.shell, "script": text}
 
 
 def doctor(args: argparse.Namespace) -> Result:
