@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, CubaParams
 from snnkd_deploy.arithmetic.exact import exact_dtype
 from snnkd_deploy.chips.spec import ChipSpec, IntGrid
-from snnkd_deploy.errors import TrainingError
+from snnkd_deploy.errors import ChipError, TrainingError
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
 from snnkd_deploy.nets.recurrent import recurrent_lif
 from snnkd_deploy.nets.rounding import round_ste, shift_right_floor_ste, shift_right_round_ste, to_grid
@@ -252,6 +252,16 @@ class Population(nn.Module):
         self.shift = max(0, round(float(torch.log2(torch.tensor(units / HOST_LEVELS_PER_THRESHOLD)))))
         self.host_scale.fill_(scale)
         self.scale.fill_(units / 2.0**self.shift)
+        # The host's scale follows the pixels alone: the threshold has to fit at that scale.
+        largest = self.grids.threshold.hi
+        if not 1 <= self.vth <= largest:
+            raise ChipError(
+                "the threshold does not fit the chip's register",
+                where=self.name,
+                need=f"1..{largest}",
+                have=f"{self.vth}",
+                remedy="a student.threshold nearer to 1",
+            )
 
     def _choose_scale(self, threshold: float, chip: ChipSpec) -> float:
         synapses = self._synapses()
