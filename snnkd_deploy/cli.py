@@ -191,6 +191,16 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--for", dest="reader", metavar="TOOL", choices=INTEROP, help=f"one of {', '.join(INTEROP)}")
     _foreign(p)
 
+    p = verb(
+        "show",
+        show,
+        "Draw a model: layers, shapes, integers, thresholds, decays, edges.",
+        "snnkd show model.nir --svg model.svg",
+    )
+    p.add_argument("model", type=Path, metavar="MODEL")
+    p.add_argument("--svg", type=Path, metavar="FILE", help="write the drawing as SVG")
+    _foreign(p)
+
     p = verb("fit", fit, "Does it fit, what is used, what is violated, what to try.", "snnkd fit model.nir --chip all")
     p.add_argument("model", type=Path, metavar="MODEL")
     p.add_argument("--chip", required=True, help="a chip, a chip file, or 'all'")
@@ -211,6 +221,14 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb("chips", chips, "The chips that are known, or every number of one with its source.", "snnkd chips loihi2")
     p.add_argument("name", nargs="?", metavar="C", help="a chip or a chip file")
     verb("backends", backends, "What can run a model here, and how to get the rest.", "snnkd backends")
+    p = verb(
+        "completion",
+        completion,
+        "A script that makes the Tab key complete verbs, options, chips and backends.",
+        "snnkd completion bash >> ~/.bashrc\n  snnkd completion zsh >> ~/.zshrc\n"
+        "  snnkd completion fish > ~/.config/fish/completions/snnkd.fish",
+    )
+    p.add_argument("shell", choices=("bash", "zsh", "fish"))
     verb("doctor", doctor, "What is usable on this machine and what to do about the rest.", "snnkd doctor")
     return parser
 
@@ -360,7 +378,7 @@ def compare(args: argparse.Namespace) -> Result:
     from snnkd_deploy.verbs.options import model_from
 
     if args.backends and args.b is not None:
-        raise UsageError("two traces, or one model with --backends, not both", have=f"{args.b} and --backends")
+        raise UsageError("two traces, or one model with --backends, not both", remedy="snnkd compare --help")
     if args.matrix:
         return _matrix(args)
     if args.a is None:
@@ -374,20 +392,23 @@ def compare(args: argparse.Namespace) -> Result:
     if args.backends:
         names = [name for name in args.backends.split(",") if name]
         if len(names) < 2 or model is None or inputs is None:
-            raise UsageError("comparing backends needs at least two of them and --input X.npz")
+            what = "comparing backends needs at least two of them and --input X.npz"
+            raise UsageError(what, remedy="--backends exact,lava; `snnkd backends` lists them")
         workers = worker_commands(args.worker, names[1:])
         traces = {name: api.run(model, inputs, backend=name, worker=workers.get(name)) for name in names}
         reference = names[0]
     elif args.b is not None:
         if args.reproducer is not None and model is None:
-            raise UsageError("a reproducer of two traces needs --model MODEL and --input X.npz")
+            raise UsageError(
+                "a reproducer of two traces needs --model MODEL and --input X.npz", remedy="snnkd compare --help"
+            )
         traces = {"": Trace.load(args.a), str(args.b): Trace.load(args.b)}
         if model is not None:
             for path, trace in zip((args.a, args.b), traces.values(), strict=True):
                 _check_trace_of(model, trace, path)
         reference = ""
     else:
-        raise UsageError("give two traces, or a model with --backends a,b --input X.npz")
+        raise UsageError("give two traces, or a model with --backends a,b --input X.npz", remedy="snnkd compare --help")
     found: dict[str, Any] = {}
     for name, trace in traces.items():
         if name == reference:
@@ -477,18 +498,22 @@ def convert(args: argparse.Namespace) -> Result:
     return run_convert(args, _show)
 
 
+def show(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.verbs.show import show_model
+
+    return show_model(args, _show)
+
+
 def fit(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
+    from snnkd_deploy.report.fit import fit_table
     from snnkd_deploy.verbs.options import model_from
 
     model = model_from(args.model, args)
     found = {}
     for name in _chip_names(args.chip):
-        report = api.fit(model, api.load_chip(name))
-        found[name] = report.to_dict()
-        _show(f"{name}: {'fits' if report.fits else 'does not fit'}, {report.cores} cores on {report.chips} chip(s)")
-        for violation in report.violations:
-            _show(f"  {violation}")
+        found[name] = api.fit(model, api.load_chip(name)).to_dict()
+    _show(fit_table(found))
     return {"model": str(args.model), "fit": found}
 
 
@@ -595,6 +620,19 @@ def backends(args: argparse.Namespace) -> Result:
     return {"backends": found}
 
 
+def completion(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.backends.registry import backend_names
+    from snnkd_deploy.chips import list_chips
+    from snnkd_deploy.data import DATASETS
+    from snnkd_deploy.verbs.completion import completion as script
+
+    chips = list_chips()
+    names = {"--chip": [*chips, "all"], "name": chips, "--backend": backend_names(), "source": list(DATASETS)}
+    text = script(verbs_of(build_parser()), args.shell, names)
+    _show(text)
+    return {"shell": args.shell, "script": text}
+
+
 def doctor(args: argparse.Namespace) -> Result:
     from snnkd_deploy.doctor import examine
 
@@ -625,10 +663,15 @@ def _command() -> str:
     return shlex.join(["snnkd", *sys.argv[1:]])
 
 
+def verbs_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each verb."""
+    return next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+
+
 def _parse(words: list[str]) -> argparse.Namespace | None:
     """The words as a namespace, options and overrides in any order; None where there is no verb."""
     parser = build_parser()
-    verbs = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    verbs = verbs_of(parser)
     if words and words[0] in verbs:
         # argparse takes positionals in one piece only, unless asked verb by verb.
         return verbs[words[0]].parse_intermixed_args(words[1:])

@@ -120,7 +120,8 @@ class Run:
         except OSError as error:
             if error.filename is None:
                 raise
-            raise UsageError(f"cannot write to the run directory: {error}", where=str(self.folder)) from error
+            what = f"cannot write to the run directory: {error.strerror}"
+            raise UsageError(what, where=str(error.filename), remedy="another --out, or its permissions") from error
 
     def _enter(self) -> None:
         self.manifest = Manifest(self.folder)
@@ -483,9 +484,11 @@ class Run:
 
     def _report(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         from snnkd_deploy.assess import compose_report
+        from snnkd_deploy.graph.drawing import render_svg
 
         report = compose_report(self, json.loads((self.folder / "evaluation.json").read_text("utf-8")))
-        json_path, html_path = write_report(report, self.folder)
+        drawing = render_svg(self.load_model(), standalone=False)
+        json_path, html_path = write_report(report, self.folder, drawing)
         say(f"report: {html_path}")
         return [Path(json_path), Path(html_path)], {}
 

@@ -19,6 +19,7 @@ from snnkd_deploy.distill.feed import Feed, check_feed, step_shape, teacher_shap
 from snnkd_deploy.distill.losses import build_method
 from snnkd_deploy.distill.parallel import pick_device
 from snnkd_deploy.errors import Problem, RecipeError, SnnkdError, UsageError
+from snnkd_deploy.evaluate import check_fit
 from snnkd_deploy.nets.builder import StudentPlan, neuron_of
 from snnkd_deploy.nets.operations import operations_lacking
 from snnkd_deploy.nets.student_options import option_problems
@@ -192,6 +193,7 @@ def check_networks(recipe: Recipe, data: Dataset, chip: ChipSpec) -> None:
     if not list(teacher.parameters()) and r.teacher.finetune:
         what = f"'{r.teacher.net}' has no parameters that could be trained"
         found.problems.append(Problem(what, "teacher.finetune", remedy="teacher.finetune = false"))
+    found.problems += check_fit(student, chip)
     found.settle()
 
 

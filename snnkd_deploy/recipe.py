@@ -240,7 +240,7 @@ def _override(table: dict[str, Any], text: str) -> None:
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise RecipeError(f"'{parent}' is not a section", where=text)
+            raise RecipeError(f"'{parent}' is not a section", where=text, remedy=f"give {parent} a value of its own")
     place[last] = parsed
 
 

@@ -153,7 +153,7 @@ def _comments() -> dict[str, str]:
         "student.net": f"{_listed(STUDENTS)}, or file.py:function (examples/own_student.py)",
         "student.width": "scales the channels; cores and energy follow",
         "student.steps": "timesteps T of one inference; a time series brings its own",
-        "student.encoding": "images: current, graded, counts, rate, latency; events: events, graded; series: all but current",
+        "student.encoding": "images: current, graded, counts, rate, latency; events: events, graded; series: as images",
         "student.counts": "largest number of events of a pixel in one step, with encoding counts",
         "student.leak": 'share of the membrane that stays from step to step; "chip": what suits the chip',
         "student.current_leak": "share of the synaptic current that stays",

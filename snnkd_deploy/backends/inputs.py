@@ -103,12 +103,12 @@ def make_inputs(x: np.ndarray | Tensor, model: Model, steps: int | None = None, 
             remedy="time first, then samples; a constant image is (1, B, C, H, W) with T as a scalar array",
         )
     if array.dtype.kind not in "iufb":
-        raise DataError(f"x must hold numbers, not {array.dtype}", where=f"{where} [x]")
+        raise DataError("x must hold numbers", where=f"{where} [x]", need="integers or floats", have=array.dtype)
     if 0 in array.shape:
-        raise DataError("the input holds no samples", where=f"{where} [x]", have=tuple(array.shape))
+        raise DataError("the input holds no samples", where=f"{where} [x]", need="one or more", have=tuple(array.shape))
     encoding = model.profile.encoding
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError("x holds NaN or infinite values", where=f"{where} [x]")
+        raise DataError("x holds NaN or infinite values", where=f"{where} [x]", need="finite numbers")
     if encoding.kind != "float" and array.dtype.kind == "f" and np.any(array != np.rint(array)):
         raise DataError(
             f"encoding '{encoding.kind}' takes integers, x holds fractions",

@@ -28,11 +28,13 @@ def read_npz(path: Path, required: tuple[str, ...] = ()) -> dict[str, np.ndarray
     try:
         archive = np.load(path, allow_pickle=False)
         if isinstance(archive, np.ndarray):
-            raise DataError("a single array, not an .npz archive", where=str(path))
+            raise DataError("a single array, not an .npz archive", where=str(path), remedy="np.savez(path, x=x, y=y)")
         with archive:
             arrays = {name: archive[name] for name in archive.files}
     except _DAMAGE as error:
-        raise DataError(f"damaged or unreadable .npz: {error}", where=str(path)) from error
+        raise DataError(
+            f"damaged or unreadable .npz: {error}", where=str(path), remedy="write it again with np.savez"
+        ) from error
     missing = [name for name in required if name not in arrays]
     if missing:
         raise DataError(

@@ -15,7 +15,7 @@ from snnkd_deploy.distill.feed import Feed, plain_feed
 from snnkd_deploy.distill.loop import BatchInfo, Phase, Trainee
 from snnkd_deploy.distill.losses import DistillBatch, DistillLoss
 from snnkd_deploy.distill.teacher import TeacherView, augmented
-from snnkd_deploy.nets.student import Student
+from snnkd_deploy.nets.student import Student, StudentOutput
 from snnkd_deploy.progress import say
 
 CHIP_PHASE = "chip"
@@ -80,7 +80,7 @@ class StudentTrainee(Trainee):
         rows = info.mine(rows)
         x = self.feed.student(raw, split.index[rows], info.epoch).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed and self.module.mode == "float"):
-            out = self.module(x)
+            out = self.answer(x)
         logits = features = None
         if self.teacher is not None:
             logits, features = self.teacher.answer(rows, raw)
@@ -102,6 +102,10 @@ class StudentTrainee(Trainee):
             excess = [(s.mean() - self.rate_target).clamp_min(0.0).square() for s in out.spikes.values()]
             terms["rate"] = self.rate_weight * torch.stack(excess).sum()
         return terms
+
+    def answer(self, x: Tensor) -> StudentOutput:
+        """What the loss sees for a batch in the student's encoding."""
+        return self.module(x)
 
     def validate(self) -> dict[str, float]:
         self.module.check_headroom()

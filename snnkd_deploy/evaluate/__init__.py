@@ -11,7 +11,7 @@ from snnkd_deploy.evaluate.estimate import EnergyEstimate
 from snnkd_deploy.evaluate.expected import expected_counts
 from snnkd_deploy.evaluate.latency import LatencyEstimate, estimate_latency
 from snnkd_deploy.evaluate.literature import AnnBaseline, ann_baseline
-from snnkd_deploy.evaluate.mapping import FitReport, fit
+from snnkd_deploy.evaluate.mapping import FitReport, check_fit, fit
 from snnkd_deploy.evaluate.terms import EnergyTerm
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "OpCounts",
     "add_samples",
     "ann_baseline",
+    "check_fit",
     "compare_energy",
     "count_ops",
     "estimate_energy",

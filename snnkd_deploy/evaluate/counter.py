@@ -1,6 +1,7 @@
 """Count operations of a trace: exact integers, chunk by chunk, in memory that does not grow with the data.
 
-Synaptic operations need only how often each neuron fired (times its fan-out). Active updates need to know
+Synaptic operations need only how often each neuron fired (times its fan-out); where a chip lets a neuron fire n
+times in a step, that is n spikes and n operations per synapse. Active updates need to know
 which neurons were reached at each step (`reach.py`): a few ORs of a single-channel spike map a layer.
 """
 
@@ -103,14 +104,18 @@ class OpCounter:
                 raise UsageError(
                     f"encoding '{self.model.profile.encoding.kind}' sends spikes into the chip",
                     where="count_ops",
-                    remedy="give the inputs of the run as well",
+                    remedy="give the inputs of the run as well (--input X.npz)",
                 )
             x = inputs.x.expand(inputs.steps, *inputs.x.shape[1:])
-            on_loihi = self.model.profile.chip is not None
-            graded = "graded" in entering
-            # Loihi's axons carry a spike or a message, whatever its value; elsewhere n means n events.
-            streams[self.model.input_name] = (x != 0).to(torch.uint8) if on_loihi or graded else x
+            # A message is one, whatever its value; where the chip takes several events in a step, n means n.
+            one = "graded" in entering or not self._takes_counts()
+            streams[self.model.input_name] = (x != 0).to(torch.uint8) if one else x
         return streams
+
+    def _takes_counts(self) -> bool:
+        """Whether n on one line in one step is n events; True as well where no chip is known."""
+        chip = self.model.profile.chip
+        return chip is None or any(getattr(chip.neuron, key, 1) != 1 for key in ("max_spikes", "max_input"))
 
     def _is_input(self, arrival: Arrival) -> bool:
         return arrival.source == self.model.input_name

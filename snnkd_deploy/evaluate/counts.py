@@ -173,20 +173,22 @@ def layer_from_rates(
     shared: bool = False,
     macs_analog: float = 0.0,
     spiking: bool = True,
+    max_rate: float = 1.0,
 ) -> LayerCounts:
     """A layer from its size and mean rates, without a model or a trace.
 
     `inputs` elements fire with `input_rate` per step and reach `synapses` taps in all (default: fully
     connected). `density` is the share of weights that are not 0. Active updates assume independent
-    spikes: a neuron with fan-in f is reached with probability 1 - (1 - input_rate)^f.
+    spikes: a neuron with fan-in f is reached with probability 1 - (1 - input_rate)^f. Rates are spikes per neuron
+    and step; `max_rate` above 1 is for chips that let a neuron fire several times in a step.
     """
-    for key, value in (("rate", rate), ("input_rate", input_rate), ("density", density)):
-        if not 0 <= value <= 1:
-            raise UsageError("must lie in 0..1", where=f"{name}.{key}", have=value)
+    for key, value, most in (("rate", rate, max_rate), ("input_rate", input_rate, max_rate), ("density", density, 1)):
+        if not 0 <= value <= most:
+            raise UsageError(f"must lie in 0..{most:g}", where=f"{name}.{key}", have=value)
     taps = inputs * neurons if synapses is None else synapses
     sop = taps * input_rate * steps
-    reached = 1 - (1 - input_rate) ** (taps / neurons) if neurons and taps else 0.0
-    active = neurons * steps * (reached + (1 - reached) * rate)
+    reached = 1 - (1 - min(input_rate, 1.0)) ** (taps / neurons) if neurons and taps else 0.0
+    active = neurons * steps * (reached + (1 - reached) * min(rate, 1.0))
     return LayerCounts(
         name=name,
         neurons=neurons,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,16 +20,18 @@ def expected_counts(
 ) -> OpCounts:
     """Mean operations of a sample if every neuron of a population fires independently with its rate.
 
-    rates: spikes per neuron and step, one for all populations or by name (all must be there).
+    rates: spikes per neuron and step, one for all populations or by name (all must be there). Above 1 only on
+           chips whose neurons fire several times in a step.
     input_rate: of input events, for encodings that send them.
     """
     wires = wiring(model)
     spiking = [n for n in wires.layers if isinstance(model.nodes[n], SPIKING)]
     by_name = {n: float(rates) for n in spiking} if isinstance(rates, int | float) else dict(rates)
     missing = [n for n in spiking if n not in by_name]
-    if missing or any(not 0 <= r <= 1 for r in by_name.values()):
+    most = _most(model)
+    if missing or any(not 0 <= r <= most for r in by_name.values()):
         raise UsageError(
-            "rates must name every population and lie in 0..1",
+            f"rates must name every population and lie in 0..{most:g}",
             where="expected_counts",
             need=", ".join(spiking),
             have=", ".join(f"{n}={r:g}" for n, r in by_name.items()),
@@ -63,11 +66,11 @@ def expected_counts(
                 columns["sop_graded"] += event if arrival.signal == "graded" else 0.0
                 columns["sop_framework"] += passes * rate * steps
                 arriving += neurons_of(model, arrival.source) * rate * steps
-                silent *= (1 - rate) ** (taps / neurons)  # mean fan-in
+                silent *= (1 - min(rate, 1.0)) ** (taps / neurons)  # mean fan-in
         rate = by_name.get(layer, 0.0)
         is_weight = any(c.synapse == layer for c in wires.connections)
         updates = 0.0 if is_weight else float(neurons * steps)
-        active = updates * (1 - silent * (1 - rate))
+        active = updates * (1 - silent * (1 - min(rate, 1.0)))
         layers.append(
             LayerCounts(
                 name=layer,
@@ -96,3 +99,12 @@ def expected_counts(
         spike_sums=sums,
         notes=("expected counts: every neuron fires independently with its population's mean rate",),
     )
+
+
+def _most(model: Model) -> float:
+    """Largest possible rate: spikes of one neuron in one step."""
+    chip = model.profile.chip
+    if chip is None:
+        return 1.0
+    most = getattr(chip.neuron, "max_spikes", 1)
+    return float(most) if most else math.inf

@@ -81,6 +81,9 @@ def estimate_latency(
     if dt_s is not None and not dt_s > 0:
         raise UsageError("a timestep must be positive", where="dt_s", have=dt_s)
     lists = [times for times in (_published(spec), _fitted(spec)) if times is not None]
+    tick = spec.time.get("step")
+    if not lists and tick is not None and tick.known:
+        return _ticked(spec, counts, tick, dt_s)
     if not lists:
         return _unknown(spec, counts, fit, dt_s)
     cores, tiles = _cores(counts, spec, fit)
@@ -245,6 +248,25 @@ def _cores(counts: OpCounts, chip: ChipSpec, fit: FitReport | None) -> tuple[lis
 
 def _depth(counts: OpCounts) -> int:
     return counts.depth or max(1, len(counts.layers))
+
+
+def _ticked(chip: ChipSpec, counts: OpCounts, tick: Quantity, dt_s: float | None) -> LatencyEstimate:
+    """A chip whose steps last a fixed tick, whatever the work: T + L - 1 of them."""
+    step = si_range(tick, "time", f"{chip.id} [time.step]") if dt_s is None else (dt_s, dt_s, dt_s)
+    steps = counts.steps + _depth(counts) - 1
+    return LatencyEstimate(
+        chip=chip.id,
+        low=steps * step[0],
+        mid=steps * step[1],
+        high=steps * step[2],
+        excludes=("host input and output",),
+        step_s=step,
+        steps=steps,
+        real_time=True,
+        kind=tick.kind,
+        source=tick.source,
+        note=f"{steps} fixed ticks, {steps - counts.steps} of them fill the pipeline, if every core keeps up.",
+    )
 
 
 def _unknown(chip: ChipSpec, counts: OpCounts, fit: FitReport | None, dt_s: float | None) -> LatencyEstimate:

@@ -20,6 +20,7 @@ from snnkd_deploy.errors import GraphError
 
 Tree = dict[str, Any]
 
+_REMEDY = "export it again, or copy it again from where it is whole"
 _SEAL = b"\n#snnkd_deploy sha256 "
 _SEAL_BYTES = len(_SEAL) + 64
 # Reading takes a second a gigabyte; what takes minutes hangs.
@@ -41,7 +42,7 @@ def read_hdf5(path: Path) -> Tree:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise GraphError("no such file", where=str(path)) from error
+        raise GraphError("no such file", where=str(path), remedy="a .nir, .net or .onnx file") from error
     except OSError as error:
         raise GraphError(f"cannot be read: {error}", where=str(path)) from error
     if not content.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -57,7 +58,9 @@ def read_hdf5(path: Path) -> Tree:
     try:
         return _nest(child.collect(str(path)))
     except Exception as error:
-        raise GraphError(f"not a readable HDF5 file: {type(error).__name__}: {error}", where=str(path)) from error
+        raise GraphError(
+            f"not a readable HDF5 file: {type(error).__name__}: {error}", where=str(path), remedy=_REMEDY
+        ) from error
 
 
 def _read_in_child(path: Path) -> dict[str, np.ndarray]:
@@ -72,7 +75,7 @@ def _read_in_child(path: Path) -> dict[str, np.ndarray]:
         ) from error
     if done.returncode == 3:
         what = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["?"]
-        raise GraphError(f"not a readable HDF5 file: {what[0]}", where=str(path))
+        raise GraphError(f"not a readable HDF5 file: {what[0]}", where=str(path), remedy=_REMEDY)
     if done.returncode:
         raise GraphError(f"damaged: the HDF5 library crashed on it (exit {done.returncode})", where=str(path))
     return child.unpack(done.stdout)

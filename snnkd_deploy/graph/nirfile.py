@@ -43,9 +43,12 @@ def write_nir(model: Model, path: str | Path) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    nir.write(temporary, graph)
-    seal(temporary)
-    os.replace(temporary, path)
+    try:
+        nir.write(temporary, graph)
+        seal(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_nir(

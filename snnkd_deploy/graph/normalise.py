@@ -153,6 +153,8 @@ def _settle(
         elif isinstance(node, nir.Conv2d):
             node.input_shape = tuple(shape[1:])
     shapes[name] = output_shape(node, known, name)
+    if isinstance(node, nir.Output) and next(iter(node.output_type.values()), None) is None:
+        node = nir.Output({"output": np.array(shapes[name])}, metadata=node.metadata)
     if not isinstance(node, nir.Input | nir.Output):
         node.input_type = {"input": np.array(shape)}
         node.output_type = {"output": np.array(shapes[name])}

@@ -57,7 +57,7 @@ def read_onnx(path: str | Path) -> Model:
         raise GraphError(
             "an ONNX file of another tool, or damaged: operators do not say which of them are a population",
             where=str(path),
-            remedy='a .nir or .net file; an ONNX teacher goes into the recipe, teacher.file = "x.onnx"',
+            remedy='a .nir or .net file; an ONNX teacher goes into the recipe, teacher.net = "x.onnx"',
         )
     if entries.get(SEAL_KEY) != _digest(proto):
         raise GraphError(

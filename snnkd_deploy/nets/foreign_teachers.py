@@ -179,7 +179,11 @@ def load_weights(network: nn.Module, path: str) -> None:
             tensors = tensors["state_dict"]
         network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, OSError, TypeError, KeyError, EOFError) as error:
-        raise DataError(f"these weights do not fit: {error}", where=str(file)) from error
+        raise DataError(
+            f"these weights do not fit: {error}",
+            where=str(file),
+            remedy="a .safetensors file or torch.save(model.state_dict(), path), of this very network",
+        ) from error
     except Exception as error:  # weights_only refuses pickles that hold more than tensors
         raise DataError(
             f"not a plain state_dict: {type(error).__name__}",
@@ -215,7 +219,14 @@ class OnnxTeacher(Teacher):
         self.input_name = first.name
         # An exporter may have fixed the batch: then samples go one batch of that size at a time.
         self.batch = first.shape[0] if isinstance(first.shape[0], int) else None
-        check_logits(tuple(self(torch.zeros(1, *plan.input_shape)).shape), plan)
+        if first.type != "tensor(float)":
+            raise DataError("its input is not float32", where=plan.net, need="tensor(float)", have=first.type)
+        try:
+            logits = self(torch.zeros(1, *plan.input_shape))
+        except Exception as error:  # as above: another shape, another number of inputs
+            what = f"it does not take images of shape {plan.input_shape}: {error}"
+            raise UsageError(what, where=f"teacher.net = '{plan.net}'") from error
+        check_logits(tuple(logits.shape), plan)
 
     def features(self, pixels: Tensor) -> Tensor:
         raise UsageError(

@@ -306,6 +306,16 @@ class Population(nn.Module):
         self.shift = max(0, round(math.log2(units * self.lif.threshold / HOST_LEVELS_PER_THRESHOLD)))
         self.host_scale.fill_(scale)
         self.scale.fill_(units / 2.0**self.shift)
+        # The host's scale follows weights and pixels: the threshold has to fit at that scale.
+        vth, largest = self.numbers()["vth"], self.grids.threshold.hi
+        if not 1 <= vth <= largest:
+            raise ChipError(
+                "the threshold does not fit the chip's register",
+                where=self.name,
+                need=f"1..{largest}",
+                have=f"{vth}",
+                remedy="a student.threshold nearer to 1",
+            )
 
     def _choose_scale(self, threshold: float, chip: ChipSpec) -> float:
         synapses = self._synapses()

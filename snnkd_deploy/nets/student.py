@@ -5,7 +5,7 @@ A student knows its own graph (who feeds whom), so lowering needs no tracing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,13 +80,19 @@ class Student(nn.Module):
         maps = [p for p in self.hidden if len(p.shape) == 3]
         return maps[-1] if maps else None
 
-    def forward(self, x: Tensor) -> StudentOutput:
+    def forward(self, x: Tensor, measured: Mapping[str, Tensor] | None = None) -> StudentOutput:
+        """`measured`: spikes (T, B, *shape) of populations as a backend or a board gave them for this input.
+
+        They take the place of our own wherever they are heard; gradients pass as through our own.
+        """
         outputs: dict[str, Tensor] = {"input": x.to(torch.float32)}
         heard = dict(outputs)
         for population in self if self.readout.lif is not None else self.hidden:
-            spikes = population.run([heard[s] for s in population.feeders], self.steps)
-            outputs[population.name] = spikes
-            heard[population.name] = self._late(spikes)
+            own = population.run([heard[s] for s in population.feeders], self.steps)
+            if measured is not None and population.name in measured:
+                own = own + (measured[population.name].to(own) - own).detach()
+            outputs[population.name] = own
+            heard[population.name] = self._late(own)
         readout = self.readout
         if readout.lif is not None:
             counts = outputs[readout.name]

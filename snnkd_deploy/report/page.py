@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from markupsafe import Markup
+
 from snnkd_deploy.report import plots
 from snnkd_deploy.report.headline import (
     TITLES,
@@ -20,8 +22,11 @@ from snnkd_deploy.report.render import Numbers, Picture, environment
 from snnkd_deploy.report.schema import Report
 
 
-def render_page(report: Report) -> str:
-    """The page as one string. Parts that the report does not have are left out."""
+def render_page(report: Report, drawing: str = "") -> str:
+    """The page as one string. Parts that the report does not have are left out.
+
+    `drawing` is SVG of the network from `graph.drawing`, which escapes its names.
+    """
     numbers = Numbers(json.loads(report.to_json()))
     return environment().get_template("template.html.j2").render(
         report=report,
@@ -34,6 +39,7 @@ def render_page(report: Report) -> str:
         latency=latency_fact(report),
         energy=energy_facts(report)[0],
         titles=TITLES,
+        drawing=Markup(drawing),
         figures=_pictures(report),
         learning=_learning(report),
         totals=[(key, words) for key, words in _TOTALS if getattr(report.totals, key) is not None],

@@ -10,13 +10,13 @@ from snnkd_deploy.report.page import render_page
 from snnkd_deploy.report.schema import Report
 
 
-def write_report(report: Report, out_dir: str | Path) -> tuple[Path, Path]:
-    """Write both files into `out_dir` (made if missing) and return their paths.
+def write_report(report: Report, out_dir: str | Path, drawing: str = "") -> tuple[Path, Path]:
+    """Write both files into `out_dir` (made if missing) and return their paths. `drawing`: the network as SVG.
 
     The page is rendered before anything is written, so an error leaves the files of an earlier run alone.
     """
     folder = Path(out_dir)
-    html = render_page(report)
+    html = render_page(report, drawing)
     text = report.to_json()
     folder.mkdir(parents=True, exist_ok=True)
     return write_atomically(folder / "report.json", text), write_atomically(folder / "report.html", html)

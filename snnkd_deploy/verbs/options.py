@@ -56,6 +56,6 @@ def _shape_of(path: Path | None) -> tuple[int, ...] | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             shape = file["x"].shape if "x" in file.files else ()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):  # TypeError: a plain .npy array
         return None
     return tuple(shape[2:]) if len(shape) == 5 else None

@@ -249,3 +249,16 @@ def test_rates_give_the_same_counts_as_a_fully_connected_trace():
     assert layer.spikes_per_sample == 320
     with pytest.raises(UsageError, match=r"0\.\.1"):
         layer_from_rates("h", 32, 20, rate=1.5)
+
+
+def test_several_spikes_in_a_step_are_several_operations(make):
+    """n spikes of a neuron in one step: n operations per synapse, n spikes, one active update of each target."""
+    model = make.Net((3,)).linear("w", 4).lif("h").linear("v", 2).lif("o").build()
+    hidden = torch.tensor([[[5, 0, 0, 300]]], dtype=torch.int32)
+    spikes = {"h": hidden, "o": torch.zeros(1, 1, 2, dtype=torch.uint8)}
+    counts = count_ops(model, Trace(torch.zeros(1, 2), spikes), Inputs(torch.tensor([[[2.0, 0.0, 7.0]]]), 1))
+    assert counts.input_spikes == 9
+    assert counts.layer("h").sop_event == 9 * 4
+    assert counts.layer("h").spikes_per_sample == 305
+    assert counts.layer("o").sop_event == 305 * 2
+    assert counts.layer("o").updates_active == 2

@@ -149,3 +149,30 @@ def test_onnx_gives_logits_only(tmp_path):
     x = images(5)  # the file has a fixed batch of 2
     torch.testing.assert_close(teacher(x), (x / 16).flatten(1) @ torch.from_numpy(weight))
     assert not teacher.gives_features and not list(teacher.parameters())
+
+
+def test_onnx_of_torch_and_what_is_refused(tmp_path):
+    """A convolutional network as torch exports it, with a batch of any size; other inputs and files are refused."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+    net.eval()
+    path = tmp_path / "t.onnx"
+    batch = torch.export.Dim("batch")
+    torch.onnx.export(net, (torch.zeros(2, 1, 8, 8),), path, dynamic_shapes=({0: batch},), dynamo=True, verbose=False)
+    teacher = build_teacher(plan(str(path)))
+    x = images(7)
+    torch.testing.assert_close(teacher(x), net(x / 16), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UsageError, match="does not take images"):
+        build_teacher(TeacherPlan(str(path), (1, 9, 9), 5, 16))
+    with pytest.raises(UsageError, match="one logit a class"):
+        build_teacher(TeacherPlan(str(path), (1, 8, 8), 7, 16))
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(DataError):
+        build_teacher(plan(str(tmp_path / "bad.onnx")))
+    with pytest.raises(DataError, match="no such file"):
+        build_teacher(plan(str(tmp_path / "none.onnx")))

@@ -23,7 +23,7 @@ def test_a_failing_page_leaves_the_old_files(minimal: Report, tmp_path: Path, mo
     write_report(minimal, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
-    def broken(report: Report) -> str:
+    def broken(report: Report, drawing: str) -> str:
         raise RuntimeError("no page")
 
     monkeypatch.setattr(write, "render_page", broken)
@@ -53,3 +53,10 @@ def test_files_are_as_readable_as_others(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_the_drawing_of_the_network_stands_on_the_page(minimal: Report, tmp_path: Path) -> None:
+    _, page = write_report(minimal, tmp_path, drawing='<svg class="net"><title>ours</title></svg>')
+    assert '<svg class="net"><title>ours</title></svg>' in page.read_text("utf-8")
+    _, page = write_report(minimal, tmp_path)
+    assert "Drawing of the network" not in page.read_text("utf-8")

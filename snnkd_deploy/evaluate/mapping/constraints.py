@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from snnkd_deploy.chips.spec import ChipSpec
@@ -34,8 +34,10 @@ class Constraints(Protocol):
         """Use of each resource by the neurons of `box`."""
         ...
 
-    def outgoing(self, model: Model, wires: Wiring, tile: Tile, tiles: list[Tile]) -> dict[str, float]:
-        """Use of resources that depend on where the spikes of `tile` go; empty where there are none."""
+    def outgoing(
+        self, model: Model, wires: Wiring, tile: Tile, tiles: Mapping[str, Sequence[Tile]]
+    ) -> dict[str, float]:
+        """Use of resources that depend on where `tile` sends its spikes (`tiles` by layer); empty where none does."""
         ...
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:

@@ -122,11 +122,13 @@ def _settle_outgoing(model: Model, wires: Wiring, cut: dict[str, list[Tile]], ru
         if not all(_fits(t, rules) for t in cut[layer]):
             continue  # already known not to fit, however finely it is cut
         while True:
-            everything = [tile for tiles in cut.values() for tile in tiles]
-            cut[layer] = [replace(t, need=t.need | rules.outgoing(model, wires, t, everything)) for t in cut[layer]]
+            cut[layer] = [replace(t, need=t.need | rules.outgoing(model, wires, t, cut)) for t in cut[layer]]
             if all(_fits(t, rules) for t in cut[layer]):
                 break
-            finer, violations = _cut(model, wires, layer, rules, more_than=len(cut[layer]))
+            # What a block sends shrinks with its size: most of the way in one step.
+            over = max(t.need.get(key, 0.0) / limit for t in cut[layer] for key, limit in rules.limits.items())
+            more_than = max(len(cut[layer]), int(0.7 * over * len(cut[layer])))
+            finer, violations = _cut(model, wires, layer, rules, more_than=more_than)
             if violations or len(finer) <= len(cut[layer]):
                 problems += _violations(layer, cut[layer], rules)
                 break

@@ -10,7 +10,7 @@ positions, since the channels of a position share one through population spikes,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 import nir
@@ -23,7 +23,7 @@ from snnkd_deploy.evaluate.mapping.constraints import VENDOR_MAY_DIFFER, known_l
 from snnkd_deploy.evaluate.mapping.cuts import slabs
 from snnkd_deploy.evaluate.mapping.region import count_of, sources_of_box, synapse_outputs, tap_patterns
 from snnkd_deploy.evaluate.mapping.report import Box, Tile
-from snnkd_deploy.evaluate.wiring import Connection, Wiring
+from snnkd_deploy.evaluate.wiring import Arrival, Connection, Wiring
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.topology import conv_padding, pair
 
@@ -42,6 +42,7 @@ class Loihi1:
 
     def __init__(self, chip: ChipSpec) -> None:
         self.chip = chip
+        self._heard_of: dict[tuple[str, str, str, tuple[str, ...]], tuple[tuple[Box, ...], list[np.ndarray]]] = {}
         self.limits, self.unchecked = known_limits(
             chip, {NEURONS: "neurons_per_core", IN_AXONS: "in_axons_per_core", OUT_AXONS: "out_axons_per_core"}
         )
@@ -70,7 +71,9 @@ class Loihi1:
                 words, axons = words + more_words, axons + more_axons
         return {NEURONS: float(neurons * per_neuron), MEMORY: float(words), IN_AXONS: float(axons)}
 
-    def outgoing(self, model: Model, wires: Wiring, tile: Tile, tiles: list[Tile]) -> dict[str, float]:
+    def outgoing(
+        self, model: Model, wires: Wiring, tile: Tile, tiles: Mapping[str, Sequence[Tile]]
+    ) -> dict[str, float]:
         """Out-axons: one per target core and neuron, or two per target core and position of a map."""
         slots = 0
         for connection in wires.out_of(tile.layer):
@@ -79,13 +82,26 @@ class Loihi1:
             for arrival in connection.arrivals:
                 if arrival.source != tile.layer:
                     continue
-                for target in tiles:
-                    if target.layer == connection.target:
-                        axes = sources_of_box(model, connection, arrival, target.box)
-                        sent = [int(a[i:j].sum()) for a, (i, j) in zip(axes, tile.box, strict=True)]
-                        pooled = connection.shared and len(sent) > 1 and sent[0] > 0
-                        slots += 2 * math.prod(sent[1:]) if pooled else math.prod(sent)
+                heard = self._heard(model, connection, arrival, tuple(t.box for t in tiles[connection.target]))
+                # For every target core how many elements of the tile it hears, along each axis.
+                sent = [axis[:, stop] - axis[:, start] for axis, (start, stop) in zip(heard, tile.box, strict=True)]
+                if connection.shared and len(sent) > 1:
+                    slots += 2 * int(((sent[0] > 0) * np.prod(sent[1:], axis=0)).sum())
+                else:
+                    slots += int(np.prod(sent, axis=0).sum())
         return {OUT_AXONS: float(slots)}
+
+    def _heard(
+        self, model: Model, connection: Connection, arrival: Arrival, boxes: tuple[Box, ...]
+    ) -> list[np.ndarray]:
+        """Sources that each target block hears, per axis as running sums (blocks, size + 1)."""
+        key = (connection.synapse, connection.target, arrival.source, arrival.chain)
+        kept = self._heard_of.get(key)
+        if kept is None or kept[0] != boxes:
+            rows = [sources_of_box(model, connection, arrival, box) for box in boxes]
+            axes = [np.cumsum([row[axis] for row in rows], axis=1) for axis in range(len(rows[0]))]
+            kept = self._heard_of[key] = (boxes, [np.pad(axis, ((0, 0), (1, 0))) for axis in axes])
+        return kept[1]
 
     def _synapses(self, model: Model, connection: Connection, box: Box) -> tuple[int, int]:
         """(64-bit words, in-axons) of one weight node for the neurons of `box`."""

@@ -13,7 +13,7 @@ What the log shows, and what is used here:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import nir
 import numpy as np
@@ -87,7 +87,9 @@ class Loihi2:
                     words += axons * math.ceil((int(outputs[-1].sum()) + 1) / 4)
         return float(words)
 
-    def outgoing(self, model: Model, wires: Wiring, tile: Tile, tiles: list[Tile]) -> dict[str, float]:
+    def outgoing(
+        self, model: Model, wires: Wiring, tile: Tile, tiles: Mapping[str, Sequence[Tile]]
+    ) -> dict[str, float]:
         return {}  # the limit of out-axons is unknown
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:

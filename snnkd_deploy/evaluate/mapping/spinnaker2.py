@@ -8,7 +8,7 @@ core keeps its tick is not checked: no time of an operation is published.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import nir
 import numpy as np
@@ -71,7 +71,9 @@ class SpiNNaker2:
             MEMORY: float(weights + _NEURON_BYTES * neurons + _SOURCE_BYTES * sources),
         }
 
-    def outgoing(self, model: Model, wires: Wiring, tile: Tile, tiles: list[Tile]) -> dict[str, float]:
+    def outgoing(
+        self, model: Model, wires: Wiring, tile: Tile, tiles: Mapping[str, Sequence[Tile]]
+    ) -> dict[str, float]:
         return {}  # routing tables are software
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:

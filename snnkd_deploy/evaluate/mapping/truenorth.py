@@ -8,7 +8,7 @@ each to a target of its own. Positions of a convolution are copied. Splitters ap
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -63,7 +63,9 @@ class TrueNorth:
                 axons += self.per_input * heard
         return {NEURONS: float(math.prod(b - a for a, b in box)), AXONS: float(axons)}
 
-    def outgoing(self, model: Model, wires: Wiring, tile: Tile, tiles: list[Tile]) -> dict[str, float]:
+    def outgoing(
+        self, model: Model, wires: Wiring, tile: Tile, tiles: Mapping[str, Sequence[Tile]]
+    ) -> dict[str, float]:
         return {}  # splitters are cores of their own
 
     def cuts(self, model: Model, wires: Wiring, layer: str) -> Iterator[list[Box]]:

@@ -1,0 +1,39 @@
+"""One network on several chips for the terminal: what `snnkd fit` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from snnkd_deploy.report.numbers import percent
+
+
+def fit_table(found: Mapping[str, Mapping[str, Any]]) -> Group:
+    """From the plain values of `snnkd fit --json`: a row per chip, then what is violated and what to try."""
+    table = Table("chip", "fits", "cores", "chips", "nearest limit", "all resources, fullest core")
+    lines: list[Text] = []
+    for chip, fit in found.items():
+        answer = {True: "yes", False: "no", None: "no limits"}[fit["fits"]]
+        available = fit["cores_available"]
+        table.add_row(
+            Text(chip),
+            Text(answer, style={"yes": "green", "no": "bold red"}.get(answer, "")),
+            f"{fit['cores']:,} of {available:,}" if fit["cores"] and available else str(fit["cores"] or "-"),
+            str(fit["chips"] or "-"),
+            Text(fit["binding"] or "-"),
+            Text(", ".join(f"{name} {percent(used)}" for name, used in fit["utilisation"].items()) or "-"),
+        )
+        for item in fit["violations"]:
+            numbers = f" (need {item['need']}, have {item['have']})" if item["need"] or item["have"] else ""
+            lines.append(Text(f"{chip}: {item['where']}: {item['what']}{numbers}"))
+            if item["remedy"]:
+                lines.append(Text(f"  try: {item['remedy']}"))
+        if fit["unknown_limits"]:
+            lines.append(Text(f"{chip}: not checked, nobody has published: {', '.join(fit['unknown_limits'])}"))
+        if fit["note"]:
+            lines.append(Text(f"{chip}: {fit['note']}"))
+    return Group(table, *lines)

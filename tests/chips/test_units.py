@@ -1,0 +1,31 @@
+"""Units are checked when a chip file is read, not when the first estimate needs them."""
+
+from pathlib import Path
+
+import pytest
+
+from snnkd_deploy.chips import hardware_dir, list_chips, load_chip
+from snnkd_deploy.chips.load import parse_chip
+from snnkd_deploy.errors import ChipError
+
+
+def test_every_wrong_unit_at_once():
+    text = Path(hardware_dir() / "loihi1.toml").read_text("utf-8")
+    for old, new in (('unit = "pJ"', 'unit = "pj"'), ('unit = "KiB"', 'unit = "Kib"'), ('unit = "mW"', 'unit = "mJ"')):
+        assert old in text
+        text = text.replace(old, new, 1)
+    with pytest.raises(ChipError) as caught:
+        parse_chip(text.encode(), "mine.toml")
+    found = {problem.where: problem.what for problem in caught.value.problems}
+    assert len(found) == 3
+    assert any(where.startswith("mine.toml [energy.prices.") and "'pj'" in what for where, what in found.items())
+    assert any(where.startswith("mine.toml [limits.") and "'Kib'" in what for where, what in found.items())
+    assert any(where.startswith("mine.toml [power.") and "energy" in what for where, what in found.items())
+
+
+@pytest.mark.parametrize("name", list_chips())
+def test_shipped_files_load_and_name_their_sources(name):
+    chip = load_chip(name)
+    quantities = [*chip.limits.values(), *chip.energy.prices.values(), *chip.power.values(), *chip.time.values()]
+    assert all(q.source for q in quantities)
+    assert all(q.kind == "unknown" or q.value is not None for q in quantities)
