@@ -116,6 +116,19 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, help="run directory (default: runs/<recipe name>)")
     p.add_argument("--data", type=Path, help="folder that holds the data sets (default: $SNNKD_DATA, then a cache)")
 
+    p = verb(
+        "sweep",
+        sweep,
+        "A recipe at several numbers of steps and widths: accuracy against energy. Resumes like run.",
+        "snnkd sweep examples/fashion_mnist.toml --steps 2,4,8 --width 0.5,1 --out runs/sweep",
+    )
+    p.add_argument("recipe", type=Path, metavar="RECIPE.toml")
+    p.add_argument("overrides", nargs="*", metavar="key=value", help="change a recipe key at every point")
+    p.add_argument("--steps", metavar="T,T,...", help="timesteps")
+    p.add_argument("--width", metavar="W,W,...", help="factors of the student's channels")
+    p.add_argument("--out", type=Path, help="folder of the runs (default: runs/<recipe>-sweep)")
+    p.add_argument("--data", type=Path, help="folder that holds the data sets (default: $SNNKD_DATA, then a cache)")
+
     for name in ("teacher", "distill", "export", "validate", "evaluate"):
         p = verb(name, one_stage, f"Stage '{name}' of a run directory.", f"snnkd {name} runs/demo")
         p.add_argument("folder", type=Path, metavar="DIR")
@@ -216,6 +229,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--chip", required=True, help="a chip, a chip file, or 'all'")
     p.add_argument("--trace", type=Path, required=True, metavar="T.npz")
     p.add_argument("--input", type=Path, metavar="X.npz", help="the input events, where the encoding has any")
+    p.add_argument("--balance", action="store_true", help="cut the layers of the slowest cores finer: shorter steps")
     _foreign(p)
 
     p = verb("chips", chips, "The chips that are known, or every number of one with its source.", "snnkd chips loihi2")
@@ -284,6 +298,12 @@ def run(args: argparse.Namespace) -> Result:
             return _finish(args, pipeline)
         pipeline.run_stages()  # its part of the training; the leader does the rest
     return None
+
+
+def sweep(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.verbs.sweep import sweep as run_sweep
+
+    return run_sweep(args, _show, _command())
 
 
 def _finish(args: argparse.Namespace, pipeline: Any) -> Result:
@@ -521,6 +541,7 @@ def energy(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
     from snnkd_deploy.backends.inputs import load_inputs
     from snnkd_deploy.backends.trace import Trace
+    from snnkd_deploy.evaluate import balance
     from snnkd_deploy.report.cost import cost_table
     from snnkd_deploy.verbs.options import model_from
 
@@ -532,7 +553,7 @@ def energy(args: argparse.Namespace) -> Result:
     counted = api.count_ops(model, trace, inputs)
     found: dict[str, Result] = {}
     for chip in chips:
-        mapping = api.fit(model, chip)
+        mapping = balance(model, chip, counted) if args.balance else api.fit(model, chip)
         counts = counted if mapping.placement is None else mapping.placement.route(counted)
         latency = api.estimate_latency(counts, chip, fit=mapping)
         estimate = api.estimate_energy(counts, chip, fit=mapping, latency=latency)
@@ -694,7 +715,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         _as_json = args.json
         set_quiet(args.quiet or args.json)
-        if args.verb in ("demo", "run", "teacher", "distill"):
+        if args.verb in ("demo", "run", "sweep", "teacher", "distill"):
             from snnkd_deploy.memory import keep_big_blocks
 
             keep_big_blocks()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.inputs import make_inputs
@@ -83,7 +84,7 @@ class Run:
         local = [name for name in recipe.validate_.backends if name not in self.workers]
         self.missing = check_recipe(recipe, self.chip, local, skip_missing_backends=skip_missing_backends)
         for name, reason in self.missing.items():
-            say(f"[yellow]{name} is skipped: {reason}")
+            say(f"[yellow]{name} is skipped: {escape(reason)}")
         self.data: Dataset = load_dataset(
             recipe.data.name,
             root=data_root,
@@ -261,7 +262,8 @@ class Run:
         say(f"teacher: test accuracy {100 * test:.2f} %")
         weights, info = folder / "weights.safetensors", folder / "teacher.json"
         save_tensors(weights, module.state_dict(), {"net": t.net, "width": t.width})
-        facts = {"accuracy": test, "parameters": sum(p.numel() for p in module.parameters())}
+        parameters = sum(p.numel() for p in module.parameters())
+        facts = {"accuracy": test, "parameters": parameters, "threads": torch.get_num_threads()}
         write_text(info, json.dumps({**facts, "history": history, "best": best}, indent=1))
         _forget(folder)
         return [weights, info], facts
@@ -338,6 +340,7 @@ class Run:
             "rate": found["rate"],
             "parameters": sum(p.numel() for p in student.parameters()),
             "weights_sha256": tensors_hash(result.tensors),
+            "threads": torch.get_num_threads(),
         }
         details = {
             **facts,

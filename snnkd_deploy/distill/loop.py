@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from rich.markup import escape
 from torch import Tensor, nn
 
 from snnkd_deploy.data import epoch_order
@@ -352,7 +353,7 @@ class Trainer:
         try:
             tensors, meta = load_tensors(self._checkpoint)
         except DataError as error:
-            say(f"[yellow]{error} Starting this stage again.")
+            say(f"[yellow]{escape(str(error))} Starting this stage again.")
             return False
         if meta.get("fingerprint") != self.fingerprint:
             say(f"{self.label}: the recipe changed since the last checkpoint, starting again")

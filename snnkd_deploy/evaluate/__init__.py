@@ -3,6 +3,7 @@
 Definitions, sources and calibration: `docs/energy.md`. Nothing here trains or runs a network.
 """
 
+from snnkd_deploy.evaluate.balance import balance
 from snnkd_deploy.evaluate.compare import EnergyComparison, compare_energy
 from snnkd_deploy.evaluate.counter import OpCounter, count_ops
 from snnkd_deploy.evaluate.counts import LayerCounts, OpCounts, add_samples, layer_from_rates
@@ -26,6 +27,7 @@ __all__ = [
     "OpCounts",
     "add_samples",
     "ann_baseline",
+    "balance",
     "check_fit",
     "compare_energy",
     "count_ops",

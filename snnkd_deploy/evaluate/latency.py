@@ -197,15 +197,33 @@ def _barrier(times: dict[int, Times], tiles: int, corner: int) -> float:
 
 
 def _step(counts: OpCounts, t: _PriceList, cores: list[dict[str, float]], tiles: int, corner: int) -> float:
+    """Seconds of one step: the barrier and the slowest core."""
+    return _barrier(t.barrier, tiles, corner) + max(_core_seconds(counts, t, cores, corner), default=0.0)
+
+
+def _core_seconds(counts: OpCounts, t: _PriceList, cores: list[dict[str, float]], corner: int) -> list[float]:
+    """Seconds per step that each core works."""
     holders = {layer.name: sum(layer.name in core for core in cores) for layer in counts.layers}
     times = {layer.name: _work(layer, t, corner, holders[layer.name]) for layer in counts.layers}
-    slowest = 0.0
-    for core in cores:
-        # Layers that share a core take turns.
-        generate = sum(times[name][0] * share for name, share in core.items())
-        process = sum(times[name][1] * share for name, share in core.items())
-        slowest = max(slowest, generate, process)
-    return _barrier(t.barrier, tiles, corner) + slowest / counts.steps
+    # Layers that share a core take turns.
+    return [
+        max(sum(times[name][part] * share for name, share in core.items()) for part in (0, 1)) / counts.steps
+        for core in cores
+    ]
+
+
+def slowest_core(counts: OpCounts, chip: ChipSpec, fit: FitReport) -> tuple[str, float, float] | None:
+    """(layer that loads the slowest core most, its seconds per step, mean seconds of all cores); None without times.
+
+    With the times of the chip's proxy where it has none: which core is slowest hardly depends on whose they are.
+    """
+    times = _fitted(chip) or _published(chip)
+    if times is None:
+        return slowest_core(counts, load_chip(chip.energy.proxy), fit) if chip.energy.proxy else None
+    cores, _ = _cores(counts, chip, fit)
+    seconds = _core_seconds(counts, times, cores, 1)
+    worst = int(np.argmax(seconds))
+    return max(cores[worst], key=lambda name: cores[worst][name]), seconds[worst], float(np.mean(seconds))
 
 
 def _work(layer: LayerCounts, t: _PriceList, corner: int, cores: int) -> tuple[float, float]:

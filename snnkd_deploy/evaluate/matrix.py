@@ -143,8 +143,9 @@ def _cell(backend: Backend, case: Case, samples: int, reference: Trace) -> Cell:
     whole = case.inputs(reference.samples).chunk(0, samples)  # the same samples as the reference's first ones
     try:
         got = stream(backend, case.model, whole, Record())
-    except SnnkdError as error:
-        return Cell(backend.name, case.name, samples, failure=str(error.problems[0]))
+    except Exception as error:  # a backend that breaks is a cell of the matrix, not its end
+        failure = str(error.problems[0]) if isinstance(error, SnnkdError) else f"{type(error).__name__}: {error}"
+        return Cell(backend.name, case.name, samples, failure=failure)
     expected = Trace(reference.logits[:samples], {n: s[:, :samples] for n, s in reference.spikes.items()})
     found = compare_traces(expected, got, case.model.spiking)
     return Cell(

@@ -25,6 +25,7 @@ from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.normalise import normalise
 from snnkd_deploy.graph.profile import Encoding, NeuronParams, Profile, SynapseParams
 from snnkd_deploy.graph.topology import is_loop, pair
+from snnkd_deploy.graph.ungrouped import full_kernel
 
 DT_S = 1e-4
 _FOREVER = 2.0**60  # steps: 1 - 1/this rounds to 1, so that a leaky neuron keeps all
@@ -166,15 +167,13 @@ class _Rewriting:
         return None
 
     def _convolution(self, name: str, node: Any) -> Any:
-        if int(np.asarray(node.groups)) != 1:
-            self._problem("its importer fails on grouped convolutions", name)
         if isinstance(node, nir.Conv1d):
             if not self.reader.conv1d:
                 self._problem("its importer drops Conv1d", name)
         elif len(set(node.weight.shape[2:])) != 1:
             self._problem("NIR 1.0.8 infers a wrong shape for non-square kernels", name, have=f"{node.weight.shape}")
         padding: Any = node.padding if isinstance(node.padding, str) else pair(node.padding)
-        weight, bias = _float(node.weight), _float(node.bias)
+        weight, bias = _float(full_kernel(node)), _float(node.bias)
         stride, dilation = pair(node.stride), pair(node.dilation)
         if isinstance(node, nir.Conv1d):
             padding = padding if isinstance(padding, str) else padding[0]

@@ -23,6 +23,7 @@ from snnkd_deploy.graph.nirdict import graph_of_tree
 from snnkd_deploy.graph.normalise import normalise
 from snnkd_deploy.graph.profile import PROFILE_KEY, PROFILE_VERSION, Encoding, Profile
 from snnkd_deploy.graph.topology import NEURONS
+from snnkd_deploy.graph.ungrouped import GROUPS_KEY, regroup, ungroup
 
 HASH_KEY = "snnkd_deploy_sha256"
 _OPTIONS = {"dt_s": "--dt", "reset": "--reset", "fires": "--fires", "v0": "--v0"}
@@ -31,11 +32,14 @@ _OPTIONS = {"dt_s": "--dt", "reset": "--reset", "fires": "--fires", "v0": "--v0"
 def write_nir(model: Model, path: str | Path) -> None:
     """Write atomically: a reader never sees half a file. The profile goes into the graph's metadata."""
     path = Path(path)
+    nodes, groups = ungroup(model.graph.nodes)
+    kept = {key: value for key, value in model.graph.metadata.items() if key != GROUPS_KEY}
     graph = nir.NIRGraph(
-        nodes=model.graph.nodes,
+        nodes=nodes,
         edges=model.graph.edges,
         metadata={
-            **model.graph.metadata,
+            **kept,
+            **groups,
             PROFILE_KEY: model.profile.model_dump_json(),
             HASH_KEY: model.sha256,
         },
@@ -100,7 +104,9 @@ def _read_graph(path: Path) -> nir.NIRGraph:
         raise GraphError("an HDF5 file, but not a NIR graph (no 'node' group)", where=str(path))
     _check_version(tree, path)
     try:
-        return normalise(graph_of_tree(tree["node"], str(path)))
+        graph = normalise(graph_of_tree(tree["node"], str(path)))
+        regroup(graph, str(path))
+        return graph
     except SnnkdError as error:
         problems = [p if str(path) in p.where else replace(p, where=f"{path} [{p.where}]") for p in error.problems]
         raise GraphError.from_problems(problems) from error

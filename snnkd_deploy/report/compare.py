@@ -30,7 +30,7 @@ from snnkd_deploy.report.headline import (
 )
 from snnkd_deploy.report.numbers import count, percent
 from snnkd_deploy.report.render import Numbers, Picture, environment
-from snnkd_deploy.report.schema import Pareto, ParetoPoint, Report
+from snnkd_deploy.report.schema import Energy, Pareto, ParetoPoint, ProxyEstimate, Report
 from snnkd_deploy.report.write import write_atomically
 
 
@@ -93,7 +93,9 @@ def render_comparison(runs: Mapping[str, Report]) -> str:
         if r.accuracy.student is not None and r.totals.sop_event is not None
     ]
     sops = Pareto(cost_name="Synaptic operations per inference", cost_unit="SOP", points=tuple(points))
+    energies, prices = _energies(runs)
     drawn = (
+        ("Accuracy against energy", plots.plot_pareto(energies, "pareto-energy"), prices),
         ("Accuracy against operations", plots.plot_pareto(sops), "The student on the chip's arithmetic."),
         ("By timestep", plots.plot_steps_of_runs(steps), "Accuracy of all steps so far."),
     )
@@ -107,6 +109,27 @@ def render_comparison(runs: Mapping[str, Report]) -> str:
         pictures_=[Picture(title, plot, caption) for title, plot, caption in drawn if plot is not None],
         commands={name: report.provenance.command for name, report in runs.items()},
     )  # fmt: skip
+
+
+def _energies(runs: Mapping[str, Report]) -> tuple[Pareto, str]:
+    """Points of accuracy and energy where one price list covers all runs, and whose prices they are; else no points.
+
+    Different chips have different prices, so their points would say nothing about the networks.
+    """
+    reports = list(runs.values())
+    costs: list[Energy | ProxyEstimate | None] = [r.energy_j if r.energy_j.mid is not None else None for r in reports]
+    prices = "Low, middle and high prices of the chip."
+    if None in costs:
+        costs = [r.energy_j.proxy for r in reports]
+        prices = next((f"{cost.label}." for cost in costs if isinstance(cost, ProxyEstimate)), "")
+    points = [
+        ParetoPoint(label=name, accuracy=r.accuracy.student, cost=c.mid, cost_low=c.low, cost_high=c.high)
+        for (name, r), c in zip(runs.items(), costs, strict=True)
+        if r.accuracy.student is not None and c is not None and c.mid is not None
+    ]
+    one_chip = len({report.chip for report in reports}) == 1
+    complete = tuple(points) if one_chip and len(points) == len(reports) else ()
+    return Pareto(cost_name="Energy per inference", cost_unit="J", points=complete), prices
 
 
 def write_comparison(runs: Mapping[str, Report], path: str | FilePath) -> FilePath:

@@ -195,7 +195,7 @@ def test_importing_the_backend_does_not_import_lava():
 def test_the_child_imports_no_torch(tmp_path):
     """Started by path, the child's imports must not pull in the package's own __init__s."""
     child = Path(availability.__file__).with_name("child.py")
-    command = [sys.executable, "-X", "importtime", str(child), str(tmp_path)]
+    command = [sys.executable, "-X", "importtime", str(child), str(tmp_path), "lava"]
     with open(tmp_path / "log", "wb") as log:  # stdin stays open: its end means that the caller is gone
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log)
         assert process.wait(timeout=60) == 1

@@ -228,6 +228,25 @@ def test_resuming_with_other_threads_is_said(tmp_path, monkeypatch, capsys):
     assert "-> 77" in said and "will not be those of an uninterrupted run" in said
 
 
+def test_a_missing_backend_is_told_or_refused(tmp_path, monkeypatch, capsys):
+    import snnkd_deploy.preflight as preflight
+
+    def usable(name):
+        if name == "lava":
+            raise BackendError("backend 'lava' is not usable here: not installed", remedy="pip install x[lava]")
+
+    monkeypatch.setattr(preflight, "usable_backend", usable)
+    table = _table() | {"validate": {"backends": ["exact", "lava"], "samples": 5}}
+    table["data"]["options"] = {"limit_train": 100, "limit_test": 20}
+    with pytest.raises(RecipeError, match="not usable here"):
+        Run(tmp_path / "run", make_recipe(table))
+    Run(tmp_path / "run", make_recipe(table), skip_missing_backends=True).run_stages()
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert any("lava did not run here" in warning for warning in report["warnings"])
+    assert report["accuracy"]["lava"] is None and "lava is skipped" in capsys.readouterr().err
+    assert Run.open(tmp_path / "run").missing  # as lenient as it was
+
+
 def _cut_after(step, count):
     done = 0
 

@@ -204,6 +204,19 @@ def test_there_are_many():
     assert len(CASES) >= 40
 
 
+@pytest.mark.parametrize("steps", [0, -1, 3, 10**9])
+def test_steps_of_the_library_must_be_those_of_the_inputs(workshop, steps):
+    import snnkd_deploy as sd
+    from snnkd_deploy.backends.inputs import make_inputs
+    from snnkd_deploy.errors import DataError
+
+    model, x = sd.load_model(workshop / "m.nir"), np.load(workshop / "x.npy")
+    for given in (x, make_inputs(x, model)):
+        with pytest.raises(DataError):
+            sd.run(model, given, steps=steps)
+    assert sd.run(model, x, steps=4).samples == 5
+
+
 def test_options_and_overrides_in_any_order(workshop, capsys):
     words = ["run", "--quiet", str(workshop / "good.toml"), "train.epochs=true", "--out", "d", "student.widht=1"]
     assert main(words) == 2

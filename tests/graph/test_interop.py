@@ -46,8 +46,9 @@ def affine(rng, out, inputs):
     return nir.Affine(rng.normal(0, 1 / np.sqrt(inputs), (out, inputs)), rng.normal(0.1, 0.1, out))
 
 
-def conv(rng, out, inputs):
-    return nir.Conv2d(None, rng.normal(0, 0.3, (out, inputs, 3, 3)), 1, 1, 1, 1, rng.normal(0.1, 0.1, out))
+def conv(rng, out, inputs, groups=1):
+    weight = rng.normal(0, 0.3, (out, inputs // groups, 3, 3))
+    return nir.Conv2d(None, weight, 1, 1, 1, groups, rng.normal(0.1, 0.1, out))
 
 
 def average(size):
@@ -63,7 +64,13 @@ def dense():
 def maps():
     rng = np.random.default_rng(1)
     fire = nir.IF(np.full((4, 8, 8), 1e3), np.full((4, 8, 8), 0.7), np.zeros((4, 8, 8)))
-    nodes = {"c1": conv(rng, 4, 2), "if1": fire, "p": average(2), "c2": conv(rng, 6, 4), "lif2": lif(rng, 6, 4, 4)}
+    nodes = {
+        "c1": conv(rng, 4, 2),
+        "if1": fire,
+        "p": average(2),
+        "c2": conv(rng, 6, 4, groups=2),
+        "lif2": lif(rng, 6, 4, 4),
+    }
     flat = {"p2": average(2), "f": nir.Flatten(None, 0, -1), "fc": affine(rng, 5, 24), "lif3": lif(rng, 5)}
     return float_model((2, 8, 8), nodes | flat)
 
@@ -238,7 +245,7 @@ def test_every_reason_at_once():
     rng = np.random.default_rng(0)
     one = np.ones((4, 3, 8))
     nodes = {
-        "c": nir.Conv2d(None, np.ones((4, 1, 1, 3)), 1, (0, 1), 1, 2, np.zeros(4)),
+        "c": nir.Conv2d(None, np.ones((4, 2, 1, 3)), 1, (0, 1), 1, 1, np.zeros(4)),
         "l": lif(rng, 4, 3, 8, v_reset=-one, tau=np.linspace(2e-3, 9e-3, 96).reshape(4, 3, 8)),
         "p": nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([1, 1])),
         "t": nir.Threshold(np.ones((4, 2, 5))),
@@ -246,7 +253,6 @@ def test_every_reason_at_once():
     model = float_model((2, 3, 8), nodes, fires=">=", v0=0.5)
     text = refused(model, "norse")
     for part in (
-        "grouped",
         "non-square",
         "v_reset",
         "padding of a pool",

@@ -24,6 +24,7 @@ from snnkd_deploy.graph.model import same
 from snnkd_deploy.graph.netfile import write_net
 from snnkd_deploy.graph.nirfile import HASH_KEY, read_nir, write_nir
 from snnkd_deploy.graph.profile import PROFILE_KEY
+from snnkd_deploy.graph.ungrouped import GROUPS_KEY
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -304,3 +305,42 @@ def test_a_net_file_is_not_a_nir_file(chip_model, tmp_path):
     (tmp_path / "m.nir").write_bytes((tmp_path / "m.net").read_bytes())
     with pytest.raises(GraphError, match="no 'node' group"):
         load_model(tmp_path / "m.nir")
+
+
+# -- grouped convolutions -------------------------------------------------------------------------------------
+
+
+def grouped():
+    net = Net((4, 6, 5), seed=3)
+    a = net.lif("a", net.conv("c1", "input", net.weights((8, 2, 3, 3)), padding=1, groups=2))
+    b = net.lif("b", net.conv("c2", a, net.weights((8, 1, 1, 1)), groups=8))
+    return net.model(net.readout("r", net.dense("fc", net.flatten("f", b), net.weights((4, 240)))))
+
+
+def test_groups_are_written_in_full_and_come_back(tmp_path):
+    """nir 1.0.8 cannot infer the types of a grouped convolution, and no importer takes one."""
+    model = grouped()
+    path = tmp_path / "m.nir"
+    write_nir(model, path)
+    stock = nir.read(path, type_check=True)
+    assert stock.nodes["c1"].weight.shape == (8, 4, 3, 3) and stock.nodes["c1"].groups == 1
+    x = torch.rand(2, 4, 6, 5, dtype=torch.float64)
+    full = torch.conv2d(x, torch.from_numpy(stock.nodes["c1"].weight), padding=1)
+    assert torch.allclose(full, torch.conv2d(x, torch.from_numpy(model.nodes["c1"].weight), padding=1, groups=2))
+    again = read_nir(path)
+    assert same(again, model) and int(again.nodes["c2"].groups) == 8
+    write_nir(again, tmp_path / "again.nir")
+    assert same(read_nir(tmp_path / "again.nir"), model)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"ghost": 2}', '{"a": 2}', '{"c1": 3}', '{"c1": 0}', '{"c1": 8}', '{"c1": "x"}', '{"fc": 2}']
+)
+def test_groups_that_do_not_fit(text, tmp_path):
+    write_nir(grouped(), tmp_path / "m.nir")
+    rewrite(tmp_path / "m.nir", lambda f: put(f["node/metadata"], GROUPS_KEY, text))
+    with pytest.raises(GraphError, match=r"groups in the metadata|do not belong together"):
+        read_nir(tmp_path / "m.nir")
+    rewrite(tmp_path / "m.nir", lambda f: f["node/metadata"].__delitem__(GROUPS_KEY))
+    with pytest.raises(GraphError, match="do not belong together"):
+        read_nir(tmp_path / "m.nir")

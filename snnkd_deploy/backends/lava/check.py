@@ -41,7 +41,7 @@ def check_for_lava(model: Model, options: Options) -> list[Problem]:
     """All reasons why Lava cannot run the model; an empty list where it can."""
     if model.profile.chip is None:
         return [Problem("the model carries no integers of a chip", model.path or "model", remedy=_LOWER)]
-    problems = _arithmetic(model, model.profile.chip.neuron)
+    problems = arithmetic_problems(model, model.profile.chip.neuron)
     nodes = [p for name in model.nodes for p in _node(model, name)]
     problems += nodes
     if not nodes:  # routes need every node understood
@@ -49,7 +49,8 @@ def check_for_lava(model: Model, options: Options) -> list[Problem]:
     return problems
 
 
-def _arithmetic(model: Model, neuron: NeuronSpec) -> list[Problem]:
+def arithmetic_problems(model: Model, neuron: NeuronSpec) -> list[Problem]:
+    """Where the chip's neuron is not the LIF that Lava has."""
     problems = []
     if neuron.family != "cuba_lif":
         what = "Lava has Loihi's neuron only"

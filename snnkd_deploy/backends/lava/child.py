@@ -1,4 +1,4 @@
-"""The Lava interpreter: `python child.py FOLDER` runs the plan in FOLDER and exits.
+"""The Lava interpreter: `python child.py FOLDER lava` (or `netx`) runs the plan in FOLDER and exits.
 
 It is started as the leader of its own session, so that everything Lava forks can be ended from outside.
 Progress goes to `progress` (samples done), a failure to `error.json`; results are in the plan's files.
@@ -135,10 +135,18 @@ def _write(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def main(folder: Path) -> None:
+def run_netx(folder: Path) -> None:
+    """Run the `.net` file in `folder` as lava-dl builds it."""
+    import_lava()
+    from snnkd_deploy.backends.lava import netx_run
+
+    netx_run.run(folder, lambda done: _write(folder / "progress", str(done)), lambda runtime: Watch(runtime, folder))
+
+
+def main(folder: Path, mode: str) -> None:
     reaper.die_with_parent()
     try:
-        run(folder)
+        (run_netx if mode == "netx" else run)(folder)
     except BaseException as error:
         details = str(error) if isinstance(error, LavaError) else traceback.format_exc()
         first, _, last = details.strip().rpartition("\n")
@@ -148,4 +156,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -26,8 +26,9 @@ def run_session(
     stall_s: float = 180.0,
     timeout_s: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    mode: str = "lava",
 ) -> dict[str, Any]:
-    """Run the plan in `folder`; returns what the child says of itself.
+    """Run the plan in `folder`; returns what the child says of itself. mode: whose plan it is, "lava" or "netx".
 
     `stall_s` limits the time without any progress (compiling and starting Lava included), `timeout_s` the
     whole run. `progress(done, samples)` is called as samples finish. Raises BackendError with the child's
@@ -37,7 +38,7 @@ def run_session(
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with open(log, "wb") as out:
         child = subprocess.Popen(
-            [python, str(Path(__file__).with_name("child.py")), str(folder)],
+            [python, str(Path(__file__).with_name("child.py")), str(folder), mode],
             stdin=subprocess.PIPE,  # its closing tells the child that we are gone
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -95,8 +95,8 @@ def plot_firing(curve: Curve) -> Plot | None:
     return draw(f"firing-{curve.stage}", alt, 232, paint)
 
 
-def plot_pareto(pareto: Pareto) -> Plot | None:
-    """Accuracy against cost of a sweep; a line joins the points that no other point beats."""
+def plot_pareto(pareto: Pareto, name: str = "pareto") -> Plot | None:
+    """Accuracy against cost of a sweep; a line joins the points that no other point beats. `name`: see `draw`."""
     if not pareto.points:
         return None
     points = sorted(pareto.points, key=lambda p: (p.cost, -p.accuracy))
@@ -137,7 +137,7 @@ def plot_pareto(pareto: Pareto) -> Plot | None:
         ax.set_xlabel(shorten(pareto.cost_name, 44) + (f" ({pareto.cost_unit}{scale})" if pareto.cost_unit else scale))
 
     parts = ", ".join(f"{p.label} {percent(p.accuracy)} at {count(p.cost)} {pareto.cost_unit}" for p in points)
-    return draw("pareto", f"Accuracy against {pareto.cost_name}: {parts}.", 260, paint)
+    return draw(name, f"Accuracy against {pareto.cost_name}: {parts}.", 260, paint)
 
 
 def _line(ax: Axes, epochs: Sequence[int], series: Series, index: int, label: str) -> None:
