@@ -586,6 +586,11 @@ def _check_trace_of(model: Any, trace: Any, path: Path) -> None:
             have=f"{str(of)[:12]}",
             remedy="snnkd simulate MODEL --input X.npz -o TRACE.npz with this model",
         )
+    for name, spikes in trace.spikes.items():
+        need = model.shapes.get(name)
+        if need is not None and tuple(spikes.shape[2:]) != tuple(need):
+            have = tuple(spikes.shape[2:])
+            raise DataError("a layer of another size", where=f"{path} [spikes/{name}]", need=tuple(need), have=have)
 
 
 def _check_output(path: Path) -> None:
