@@ -71,14 +71,9 @@ def pilotnet() -> Model:
         add(name, nir.LIF(tau=ones, r=ones, v_leak=0 * ones, v_threshold=ones))
 
     population("in")
-    convolutions = [
-        (24, (2, 2), (0, 0)),
-        (36, (2, 2), (0, 0)),
-        (48, (2, 2), (0, 0)),
-        (64, (2, 1), (1, 0)),
-        (64, (1, 1), (0, 0)),
-    ]
-    for i, (channels, stride, padding) in enumerate(convolutions, 1):
+    strides = ((2, 2), (2, 2), (2, 2), (2, 1), (1, 1))
+    for i, (channels, stride) in enumerate(zip((24, 36, 48, 64, 64), strides, strict=True), 1):
+        padding = (1, 0) if i == 4 else (0, 0)
         weight = np.ones((channels, here()[0], 3, 3))
         add(f"conv{i}", nir.Conv2d(here()[1:], weight, stride, padding, (1, 1), 1, np.zeros(channels)))
         population(f"n{i}")
@@ -92,7 +87,7 @@ def pilotnet() -> Model:
 
 
 def all_in(name: str, pj: float, source: str) -> ChipSpec:
-    """A chip of one all-in price: only its energy is used."""
+    """A chip that has no file here, for its one all-in price."""
     price = Quantity(value=pj, unit="pJ", kind="measured", source=source)
     chip = load_chip("loihi1")
     energy = chip.energy.model_copy(update={"scope": "all_in", "prices": {"synop": price}, "proxy": ""})
@@ -119,23 +114,16 @@ def rows() -> Iterator[Row]:
         yield Row(drive, PILOTNET_J, joules, what, "another chip's prices, static power, host", "mJ", 1e-3)
     neurons = 4096 * 256
     second = layer_from_rates("all", neurons, 1000, rate=0.02, inputs=neurons, input_rate=0.02, synapses=128 * neurons)
-    watts = estimate_energy(OpCounts((second,), steps=1000), all_in("truenorth", 26.0, "Merolla et al. 2014")).mid
+    watts = estimate_energy(OpCounts((second,), steps=1000), "truenorth").mid
     assert watts is not None
     point = "TrueNorth, whole chip for one second, 20 Hz x 128 synapses (Merolla et al. 2014)"
     yield Row(point, TRUENORTH_W, watts, "circular: the price was derived from it", "nothing: all-in price", "mW", 1e-3)
     digits = layer_from_rates("digits", 10, 1, inputs=256, input_rate=1.0)
     joules = estimate_energy(OpCounts((digits,), steps=1), all_in("odin", 12.7, "Frenkel et al. 2019")).mid
     assert joules is not None
+    point = "ODIN, 16x16 digits, rank order (Frenkel et al. 2019)"
     what = f"every input spikes once; equal if {ODIN_J / joules:.2f} of them do (share unpublished)"
-    yield Row(
-        "ODIN, 16x16 digits, rank order (Frenkel et al. 2019)",
-        ODIN_J,
-        joules,
-        what,
-        "nothing: all-in price",
-        "nJ",
-        1e-9,
-    )
+    yield Row(point, ODIN_J, joules, what, "nothing: all-in price", "nJ", 1e-9)
 
 
 def table() -> str:
