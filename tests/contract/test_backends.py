@@ -15,6 +15,7 @@ from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.registry import backend_names, get_backend
 from snnkd_deploy.backends.replay import ReplayBackend, stamp
 from snnkd_deploy.backends.trace import Record
+from snnkd_deploy.backends.worker import WorkerBackend
 from snnkd_deploy.errors import BackendError, DataError, Problem
 from snnkd_deploy.graph.model import Model
 
@@ -41,9 +42,13 @@ def case():
     return model, make_inputs(net.spikes(STEPS, SAMPLES, 0.5), model)
 
 
-@pytest.fixture(scope="module", params=[*backend_names(), "example"])
+@pytest.fixture(scope="module", params=[*backend_names(), "example", "worker"])
 def backend(request, case, tmp_path_factory):
     name = request.param
+    if name == "worker":  # the reference in another process is held to the same contract
+        behind = WorkerBackend("exact")
+        request.addfinalizer(behind.close)
+        return behind
     if name == "example":
         return example()
     if name == "replay":  # a recording of the case stands in for the board
