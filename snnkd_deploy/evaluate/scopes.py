@@ -207,7 +207,9 @@ def counts_only(chip: ChipSpec, ops: Operations) -> EnergyEstimate:
 def all_unpriced(chip: ChipSpec, ops: Operations) -> tuple[Unpriced, ...]:
     def reason(key: str) -> str:
         price = chip.energy.prices.get(key)
-        return price.source if price is not None and not price.known else "no published value found"
+        if price is not None and price.known:
+            return f"no price of its own; {price_text(price)} is a bound for the whole system"
+        return price.source if price is not None else "no published value found"
 
     power = chip.power.get("static_chip")
     static = (
