@@ -159,9 +159,17 @@ def all_in(chip: ChipSpec, ops: Operations, seed: int) -> EnergyEstimate:
         notes=(
             "All-in price at one operating point: routing, neuron updates and leakage are inside; "
             "other rates or fan-outs cost more per operation.",
+            _operating_point(ops),
         ),
         conditions=conditions(chip),
     )
+
+
+def _operating_point(ops: Operations) -> str:
+    """Where this network works, to hold against the operating point that an all-in price was measured at."""
+    total = ops.counts.total
+    fan_out = ops.sop / total.spikes_in if total.spikes_in else 0.0
+    return f"This network: {total.rate:.2g} spikes per neuron and step, {fan_out:.2g} operations per spike."
 
 
 def bound_only(chip: ChipSpec, ops: Operations) -> EnergyEstimate:
