@@ -612,6 +612,9 @@ def chips(args: argparse.Namespace) -> Result:
     if args.name:
         chip = load_chip(args.name)
         table = Table("quantity", "value", "range", "unit", "kind", "source", title=f"{chip.name} ({chip.path})")
+        for name, memory in chip.cores.memory.items():
+            each = ", ".join(f"{value:g}" for value in memory.values)
+            table.add_row(f"cores.memory.{name}", each, "core by core", memory.unit, memory.kind, memory.source)
         for section in ("limits", "energy", "power", "time"):
             quantities = chip.energy.prices if section == "energy" else getattr(chip, section)
             for name, q in quantities.items():
