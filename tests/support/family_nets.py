@@ -7,7 +7,7 @@ import numpy as np
 from chip_models import DT, SCALE, Net
 
 from snnkd_deploy.backends.inputs import make_inputs
-from snnkd_deploy.graph.profile import NeuronParams, SynapseParams
+from snnkd_deploy.graph.profile import NeuronParams
 
 
 class FamilyNet(Net):
@@ -70,6 +70,3 @@ def random_xylo(seed, *, moderate=False):
 def with_shift(chip, shift):
     """The chip with another weight shift, one of the registers that its file fixes."""
     return chip.model_copy(update={"neuron": chip.neuron.model_copy(update={"input_shift": shift})})
-
-
-__all__ = ["FamilyNet", "SynapseParams", "random_xylo", "with_shift"]

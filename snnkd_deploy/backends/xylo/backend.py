@@ -130,7 +130,7 @@ class _Core:
         return [*hidden, (self.layout.output, slice(first, first + self.layout.outputs))]
 
     def _stacked(self, name: str, runs: list[np.ndarray], dtype: type) -> torch.Tensor:
-        whole = np.stack(runs, axis=1).astype(dtype)
+        whole: np.ndarray = np.stack(runs, axis=1).astype(dtype)
         return torch.from_numpy(whole.reshape(*whole.shape[:2], *self.model.shapes[name]))
 
     def _sample(self, raster: np.ndarray, states: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
