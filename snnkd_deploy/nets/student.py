@@ -16,8 +16,8 @@ from snnkd_deploy.arithmetic import State, integrate, make_neuron
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.nets.population import Population
 
-# A spiking readout's logit of one threshold a step: enough for a confident softmax, and then for whole spikes.
-VOTE = 1.0
+# Logit of one spike a step, where the readout's neurons send one at most.
+_VOTE = 8.0
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,11 @@ class Student(nn.Module):
             heard[population.name] = self._late(own)
         readout = self.readout
         if readout.lif is not None:
-            # Spikes count whole thresholds of what drives them: the loss sees the fractions too.
-            gain = VOTE / (readout.lif.threshold * (1.0 if self.mode == "float" else readout.scale_value))
-            logits, votes = gain * drive, outputs[readout.name].sum(0)
+            counts = outputs[readout.name]
+            # Neurons that send as many spikes as thresholds fit count what drives them: the loss sees the fractions.
+            unit = readout.lif.threshold * (1.0 if self.mode == "float" else readout.scale_value)
+            logits = _VOTE * counts if readout.lif.max_spikes == 1 else drive / unit
+            votes = counts.sum(0)
         else:
             sums = readout.drive([heard[s] for s in readout.sources], self.steps)
             logits = sums if self.mode == "float" else sums / readout.scale_value
