@@ -586,6 +586,11 @@ def _check_trace_of(model: Any, trace: Any, path: Path) -> None:
             have=f"{str(of)[:12]}",
             remedy="snnkd simulate MODEL --input X.npz -o TRACE.npz with this model",
         )
+    for name, spikes in trace.spikes.items():
+        need = model.shapes.get(name)
+        if need is not None and tuple(spikes.shape[2:]) != tuple(need):
+            have = tuple(spikes.shape[2:])
+            raise DataError("a layer of another size", where=f"{path} [spikes/{name}]", need=tuple(need), have=have)
 
 
 def _check_output(path: Path) -> None:
@@ -607,6 +612,9 @@ def chips(args: argparse.Namespace) -> Result:
     if args.name:
         chip = load_chip(args.name)
         table = Table("quantity", "value", "range", "unit", "kind", "source", title=f"{chip.name} ({chip.path})")
+        for name, memory in chip.cores.memory.items():
+            each = ", ".join(f"{value:g}" for value in memory.values)
+            table.add_row(f"cores.memory.{name}", each, "core by core", memory.unit, memory.kind, memory.source)
         for section in ("limits", "energy", "power", "time"):
             quantities = chip.energy.prices if section == "energy" else getattr(chip, section)
             for name, q in quantities.items():

@@ -28,6 +28,15 @@ try() { # name, pip arguments
 # lava-nc declares Python < 3.11, and its pins are older than what it works with (see docs/backends.md).
 try lava networkx asteval scipy
 try lava --no-deps --ignore-requires-python "lava-nc==0.10.0"
+try netx --no-deps --ignore-requires-python "lava-dl==0.6.0"
 try onnx onnx onnxruntime onnxscript
+# Each asks for more than it imports here: torchvision and torchaudio (which may replace torch), an older nir, and
+# samna, whose import installs packages. Hence --no-deps and what they really import.
+try snntorch snntorch nirtorch
+try norse --no-deps norse
+try sinabs pbr
+try sinabs --no-deps sinabs
+try spikingjelly loguru requests SciencePlots tensorboard tqdm
+try spikingjelly --no-deps spikingjelly
 [ -z "$skipped" ] || echo "not installed here (the backends stay off, the rest works):$skipped" >&2
 "$VENV/bin/python" -c 'import torch; assert torch.__version__.startswith("2.13.0"), torch.__version__'

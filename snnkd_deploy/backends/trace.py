@@ -91,12 +91,13 @@ class Trace:
             meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
         except (ValueError, TypeError) as error:
             raise DataError(f"not a readable trace: {error}", where=str(path), remedy=remedy) from error
-        if (
-            not (groups["spikes"] or "logits" in arrays)
-            or logits.ndim != 2
-            or logits.dtype.kind != "f"
-            or not isinstance(meta, dict)
-        ):
+        # Every layer holds the same steps of the same samples.
+        batches = {tuple(tensor.shape[:2]) for group in groups.values() for tensor in group.values()}
+        sound = logits.ndim == 2 and logits.dtype.kind == "f" and isinstance(meta, dict)
+        sound = sound and len(batches) <= 1 and all(len(pair) == 2 for pair in batches)
+        if "logits" in arrays:
+            sound = sound and all(pair[1] == len(logits) for pair in batches)
+        if not sound or not (groups["spikes"] or "logits" in arrays):
             have = ", ".join(sorted(arrays)) or "no arrays"
             need = "spikes/<layer>, logits (B, C), meta"
             raise DataError("not a trace", where=str(path), need=need, have=have, remedy=remedy)

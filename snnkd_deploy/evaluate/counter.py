@@ -115,7 +115,7 @@ class OpCounter:
     def _takes_counts(self) -> bool:
         """Whether n on one line in one step is n events; True as well where no chip is known."""
         chip = self.model.profile.chip
-        return chip is None or any(getattr(chip.neuron, key, 1) != 1 for key in ("max_spikes", "max_input"))
+        return chip is None or chip.neuron.max_spikes != 1 or chip.neuron.max_input != 1
 
     def _is_input(self, arrival: Arrival) -> bool:
         return arrival.source == self.model.input_name

@@ -106,5 +106,4 @@ def _most(model: Model) -> float:
     chip = model.profile.chip
     if chip is None:
         return 1.0
-    most = getattr(chip.neuron, "max_spikes", 1)
-    return float(most) if most else math.inf
+    return float(chip.neuron.max_spikes) if chip.neuron.max_spikes else math.inf

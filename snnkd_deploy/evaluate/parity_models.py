@@ -17,11 +17,12 @@ import torch
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.inputs import make_inputs
+from snnkd_deploy.chips import load_chip
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import Encoding, Profile
 from snnkd_deploy.lower import lower_student
-from snnkd_deploy.nets.builder import Builder, StudentPlan
+from snnkd_deploy.nets.builder import Builder, StudentPlan, neuron_of
 from snnkd_deploy.nets.student import Student
 
 STEPS = 6
@@ -45,7 +46,7 @@ class Case:
 def parity_cases(chip: ChipSpec, seed: int = 0) -> list[Case]:
     """Every kind, deterministic in `seed`."""
     cases = [_student(kind, chip, seed + i) for i, kind in enumerate(_KINDS)]
-    return [*cases, _real_units(seed)]
+    return [*cases, _speck(seed), _real_units(seed)]
 
 
 def _mlp(build: Builder) -> Student:
@@ -83,8 +84,21 @@ _KINDS: dict[str, tuple[Callable[[Builder], Student], dict[str, Any]]] = {
 }
 
 
-def _student(kind: str, chip: ChipSpec, seed: int) -> Case:
-    network, special = _KINDS[kind]
+def _speck(seed: int) -> Case:
+    """Another family: integrate and fire, several spikes a step, whatever the chip of the other models."""
+    chip = load_chip("speck2f")
+    return _student("speck", chip, seed, _conv, {"encoding": "events", "levels": 1, **neuron_of(chip)})
+
+
+def _student(
+    kind: str,
+    chip: ChipSpec,
+    seed: int,
+    network: Callable[[Builder], Student] | None = None,
+    special: dict[str, Any] | None = None,
+) -> Case:
+    if network is None or special is None:
+        network, special = _KINDS[kind]
     plan = StudentPlan(net=kind, input_shape=_MAP, classes=5, levels=255, steps=STEPS, leak=1.0, threshold=0.5)
     plan = replace(plan, **special)
     with torch.random.fork_rng(devices=[]):

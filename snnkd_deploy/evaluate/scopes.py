@@ -159,9 +159,17 @@ def all_in(chip: ChipSpec, ops: Operations, seed: int) -> EnergyEstimate:
         notes=(
             "All-in price at one operating point: routing, neuron updates and leakage are inside; "
             "other rates or fan-outs cost more per operation.",
+            _operating_point(ops),
         ),
         conditions=conditions(chip),
     )
+
+
+def _operating_point(ops: Operations) -> str:
+    """Where this network works, to hold against the operating point that an all-in price was measured at."""
+    total = ops.counts.total
+    fan_out = ops.sop / total.spikes_in if total.spikes_in else 0.0
+    return f"This network: {total.rate:.2g} spikes per neuron and step, {fan_out:.2g} operations per spike."
 
 
 def bound_only(chip: ChipSpec, ops: Operations) -> EnergyEstimate:
@@ -207,7 +215,9 @@ def counts_only(chip: ChipSpec, ops: Operations) -> EnergyEstimate:
 def all_unpriced(chip: ChipSpec, ops: Operations) -> tuple[Unpriced, ...]:
     def reason(key: str) -> str:
         price = chip.energy.prices.get(key)
-        return price.source if price is not None and not price.known else "no published value found"
+        if price is not None and price.known:
+            return f"no price of its own; {price_text(price)} is a bound for the whole system"
+        return price.source if price is not None else "no published value found"
 
     power = chip.power.get("static_chip")
     static = (

@@ -81,12 +81,9 @@ def _facts(model: Model, name: str) -> list[str]:
         weight = model.weight_real(name)
         facts.append(f"{weight.size:,} weights {_span(weight)}")
     if isinstance(params, NeuronParams | ReadoutParams):
-        facts.append(f"Du {params.Du}, Dv {params.Dv}")
-        facts += [f"threshold {params.vth} << 6"] if isinstance(params, NeuronParams) else [f"reads {params.read}"]
+        facts += _dynamics(model, params)
         bias = model.bias_int(name)
         facts += [f"bias {_span(bias)}"] if bias.any() else []
-    elif params is not None and not isinstance(params, SynapseParams):
-        facts += [f"{k} {v}" for k, v in params.model_dump(exclude_defaults=True).items() if isinstance(v, int | float)]
     elif isinstance(node, NEURONS):
         for key in ("tau", "tau_syn", "tau_mem", "v_threshold", "threshold", "v_reset", "v_leak"):
             value = getattr(node, key, None)
@@ -96,6 +93,26 @@ def _facts(model: Model, name: str) -> list[str]:
                     + (" s" if key.startswith("tau") else "")
                 )
     return facts
+
+
+# What a neuron family's membrane has besides its threshold (`graph.profile`).
+_NUMBERS = {
+    "cuba_lif": ("Du", "Dv"),
+    "iaf": ("v_min", "leak"),
+    "shift_lif": ("dash_syn", "dash_mem"),
+    "float_lif": ("alpha", "alpha_syn"),
+}
+
+
+def _dynamics(model: Model, params: NeuronParams | ReadoutParams) -> list[str]:
+    chip = model.profile.chip
+    keys = _NUMBERS[chip.neuron.family] if chip is not None else ()
+    values = [(key, getattr(params, key)) for key in keys]
+    facts = [", ".join(f"{key} {value:.6g}" for key, value in values if value is not None)]
+    if isinstance(params, ReadoutParams):
+        return [*facts, f"reads {params.read}"]
+    shift = 0 if chip is None else chip.neuron.input_shift
+    return [*filter(None, facts), f"threshold {params.vth}" + (f" << {shift}" if shift else "")]
 
 
 def _sizes(value: Any, axes: int) -> str:

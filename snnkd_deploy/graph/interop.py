@@ -91,6 +91,10 @@ class _Rewriting:
         for a, b in model.graph.edges:
             self.targets[a].append(b)
 
+    @property
+    def _on_loihi(self) -> bool:
+        return self.model.family == "cuba_lif"
+
     def result(self) -> Model:
         model = self.model
         self._profile()
@@ -118,6 +122,10 @@ class _Rewriting:
 
     def _profile(self) -> None:
         profile = self.model.profile
+        chip = None if profile.chip is None else profile.chip.neuron
+        if chip is not None and (chip.family not in ("cuba_lif", "float_lif") or chip.hop_delay):
+            what = f"NIR has no neurons of family {chip.family}, with their floors, counts of spikes and late hops"
+            self._problem(what, "chip", need="cuba_lif or float_lif")
         if profile.reset != "zero":
             self._problem("NIR has no reset by subtraction", "profile.reset", need="zero", have=profile.reset)
         if profile.fires != ">" and not self.reader.at_threshold:
@@ -129,7 +137,7 @@ class _Rewriting:
                 self._problem("NIR's importers know no axonal delays", name)
             elif isinstance(params, SynapseParams) and params.place == "host":
                 self.notes.append(f"{name}: the host rounds this layer to bias mantissas, which a float graph does not")
-            elif isinstance(params, NeuronParams) and (0 < params.Dv < 4096 or 0 < params.Du < 4096):
+            elif self._on_loihi and isinstance(params, NeuronParams) and (0 < params.Dv < 4096 or 0 < params.Du < 4096):
                 self.notes.append(f"{name}: the chip rounds its decays, so single spikes may differ from its integers")
 
     # -- nodes ----------------------------------------------------------------------------------------
@@ -241,7 +249,7 @@ class _Rewriting:
     def _threshold(self, name: str, threshold: np.ndarray) -> np.ndarray:
         """Off the ties: half a unit of the register up where the chip has one, else the next float where it matters."""
         params = self.model.profile.nodes.get(name)
-        if isinstance(params, NeuronParams):
+        if self._on_loihi and isinstance(params, NeuronParams):
             register = params.vth << INPUT_SHIFT
             return threshold * (register + 0.5) / register if register else threshold + 0.5 / 64 / params.scale
         if self.reader.at_threshold and self.model.profile.fires == ">":

@@ -153,13 +153,24 @@ def _settle(
         elif isinstance(node, nir.Conv2d):
             node.input_shape = tuple(shape[1:])
     shapes[name] = output_shape(node, known, name)
-    if isinstance(node, nir.Output) and next(iter(node.output_type.values()), None) is None:
-        node = nir.Output({"output": np.array(shapes[name])}, metadata=node.metadata)
+    if isinstance(node, nir.Output):
+        declared = next(iter(node.output_type.values()), None)
+        if declared is None:
+            node = nir.Output({"output": np.array(shapes[name])}, metadata=node.metadata)
+        elif not _says(np.atleast_1d(np.asarray(declared)), shapes[name]):
+            need, have = f"{shapes[name]}", f"{np.asarray(declared).tolist()}"
+            problems.append(Problem("the output does not have the shape that arrives there", name, need, have))
     if not isinstance(node, nir.Input | nir.Output):
         node.input_type = {"input": np.array(shape)}
         node.output_type = {"output": np.array(shapes[name])}
     graph.nodes[name] = node
     return problems
+
+
+def _says(declared: np.ndarray, shape: Shape) -> bool:
+    """Is a declared shape this one, with or without axes of length 1, or with the batch that some exporters leave?"""
+    long = [n for n in shape if n > 1]
+    return any([n for n in given if n != 1] == long for given in (declared.tolist(), declared.tolist()[1:]))
 
 
 def _flatten(node: nir.Flatten, shape: Shape, readers: list[nir.NIRNode], name: str) -> nir.Flatten:

@@ -25,7 +25,7 @@ from snnkd_deploy.graph.profile import Encoding, Profile
 def chain(*nodes, shape=(1,), dt=1.0, reset="zero", **profile):
     """input -> nodes -> output as a model."""
     named = {"input": nir.Input({"input": np.array(shape)})} | {f"n{i}": node for i, node in enumerate(nodes)}
-    named["output"] = nir.Output({"output": np.array(shape)})
+    named["output"] = nir.Output({"output": None})
     names = list(named)
     graph = nir.NIRGraph(named, list(itertools.pairwise(names)), type_check=False)
     return Model(normalise(graph), Profile(dt_s=dt, reset=reset, encoding=Encoding(kind="float"), **profile))

@@ -126,6 +126,12 @@ CASES = {
     "one trace only": ("compare {tmp}/t.npz", "two traces", "snnkd compare"),
     "two traces and backends": ("compare {tmp}/m.nir {tmp}/t.npz --backends exact,float", "not both", "snnkd compare"),
     "one backend only": (f"compare {{tmp}}/m.nir --backends exact {X}", "at least two", "snnkd backends"),
+    "trace of other samples": ("compare {tmp}/t.npz {tmp}/t_uneven.npz", "not a trace", "snnkd simulate"),
+    "layer of another size": (
+        f"energy {{tmp}}/m.nir --chip loihi1 --trace {{tmp}}/t_size.npz {X}",
+        "[spikes/lif]",
+        "need (8,)",
+    ),
     "energy of another model": (
         "energy {tmp}/other.nir --chip loihi2 --trace {tmp}/t.npz",
         "another model",
@@ -170,6 +176,10 @@ def workshop(tmp_path_factory):
     for name, content in arrays.items():
         np.savez(tmp / f"{name}.npz", **content)
     assert main(["simulate", str(tmp / "m.nir"), "--input", str(tmp / "x.npz"), "-o", str(tmp / "t.npz")]) == 0
+    with np.load(tmp / "t.npz") as file:
+        trace = dict(file)
+    np.savez(tmp / "t_uneven.npz", **trace | {"logits": trace["logits"][:2]})
+    np.savez(tmp / "t_size.npz", **trace | {"spikes/lif": trace["spikes/lif"][..., :3]})
     (tmp / "good.toml").write_text('[data.options]\nlimit_train = 60\n[validate]\nbackends = ["exact"]\n')
     (tmp / "broken.toml").write_text("name = \n")
     (tmp / "nets.py").write_text("def fails():\n    return 1 / 0\n")

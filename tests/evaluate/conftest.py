@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.calibration import pilotnet
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.trace import Trace
 from snnkd_deploy.graph.model import Model
@@ -134,16 +135,3 @@ def toy_net(steps: int = 20, strict: bool = False, lag: bool = False) -> tuple[M
 
     trace = Trace(torch.zeros(1, 10, dtype=torch.float64), {"h": tensor(hidden), "o": tensor(output)})
     return net.build(), trace, Inputs(tensor(x).float(), steps)
-
-
-def pilotnet() -> Model:
-    """PilotNet-LIF as lava-dl's benchmark notebook prints it; its input layer is a bias-driven population."""
-    net = Net((3, 66, 200), encoding="current").lif("in")
-    for i, (channels, stride, padding) in enumerate(
-        [(24, (2, 2), 0), (36, (2, 2), 0), (48, (2, 2), 0), (64, (2, 1), (1, 0)), (64, 1, 0)], 1
-    ):
-        net.conv(f"conv{i}", channels, 3, stride, padding).lif(f"n{i}")
-    net.flatten("flat")
-    for i, outputs in enumerate([100, 50, 10, 1], 6):
-        net.linear(f"dense{i}", outputs).lif(f"n{i}")
-    return net.build()

@@ -298,3 +298,29 @@ def test_static_power_is_of_whole_chips_and_the_share_is_kept(make):
     assert estimate.static is not None
     assert estimate.static_share_j is not None
     assert estimate.static_share_j[1] == close(estimate.static["mid"] / 128)
+
+
+def test_an_all_in_price_is_flagged_with_the_networks_own_operating_point():
+    layer = layer_from_rates("o", 10, 4, rate=0.25, inputs=64, input_rate=0.5)
+    estimate = estimate_energy(OpCounts((layer,), steps=4), "truenorth")
+    assert estimate.mid == close(64 * 10 * 0.5 * 4 * 26e-12)
+    assert any("0.25 spikes per neuron and step, 10 operations per spike" in note for note in estimate.notes)
+    assert not estimate.unpriced
+
+
+@pytest.mark.parametrize(("chip", "scope"), [("speck2f", "all_in_bound_only"), ("xylo_a2", "system_only")])
+def test_chips_without_a_price_have_no_total(chip, scope, counts):
+    estimate = estimate_energy(counts, chip)
+    assert (estimate.scope, estimate.low, estimate.mid, estimate.high) == (scope, None, None, None)
+    assert {item.name for item in estimate.unpriced} >= {"synaptic operations", "neuron updates", "static power"}
+    if chip == "speck2f":
+        assert (estimate.bound.low, estimate.bound.high) == close(
+            (counts.total.sop_event * 10e-12, counts.total.sop_event * 26e-12)
+        )
+
+
+def test_fixed_ticks_are_the_latency_of_truenorth(counts):
+    latency = estimate_latency(counts, "truenorth")
+    assert latency.steps == 10 + 2 - 1
+    assert latency.mid == close(11e-3)
+    assert estimate_latency(counts, "xylo_a2").mid is None

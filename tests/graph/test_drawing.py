@@ -6,11 +6,14 @@ import xml.etree.ElementTree as ET
 
 import nir
 import numpy as np
+import pytest
 from chip_models import Net
 from random_nir import RandomGraph
 
 from snnkd_deploy.cli import main
+from snnkd_deploy.errors import GraphError
 from snnkd_deploy.graph.drawing import render_svg, render_text, rows
+from snnkd_deploy.graph.interop import interop
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.nirfile import write_nir
 
@@ -52,6 +55,28 @@ def test_floats_show_their_own_parameters():
     text = render_text(RandomGraph(7).model())
     assert text.startswith("float, input float, dt 0.001 s")
     assert "threshold" in text
+
+
+FAMILIES = {
+    "speck2f": ({"v_min": -70}, "v_min -70, leak 0, threshold 70"),
+    "truenorth": ({"leak": 3}, "leak 3, threshold 70"),
+    "xylo_a2": ({"dash_syn": 2, "dash_mem": 4}, "dash_syn 2, dash_mem 4, threshold 70"),
+    "float32": ({"alpha": 0.5}, "alpha 0.5, threshold 70"),
+}
+
+
+@pytest.mark.parametrize("chip", FAMILIES)
+def test_other_families_show_their_own_registers(chip):
+    numbers, text = FAMILIES[chip]
+    net = Net((4,), chip=chip)
+    a = net.lif("a", net.dense("d", "input", net.weights((5, 4))), vth=70)
+    net.params[a] = net.params[a].model_copy(update=numbers)
+    model = net.model(a)
+    drawn = render_text(model)
+    assert text in drawn and "Dv" not in drawn and f"integers of {chip}" in drawn
+    if chip != "float32":
+        with pytest.raises(GraphError, match="no neurons of family"):
+            interop(model, "norse")
 
 
 def test_svg_is_well_formed_accessible_and_complete():

@@ -117,7 +117,7 @@ BROKEN = {
     "width": ([FLAT, dense(even(RNG, 3, 8), cuba())], "does not fit the matrix"),
     "maps": ([MAPS, dense(even(RNG, 3, 60), cuba())], "flatten layer between"),
     "conv_shape": ([MAPS, conv(even(RNG, 4, 2, 3, 3), (4, 6, 5))], "what the convolution gives"),
-    "conv_input": ([conv(even(RNG, 4, 2, 3, 3), (4, 6, 5))], "size of the input is unknown"),
+    "conv_input": ([conv(even(RNG, 4, 2, 3, 3), (4, 6, 5), stride=np.array([2, 1]))], "size of the input is unknown"),
     "conv_neuron": ([MAPS, {**conv(even(RNG, 4, 2, 3, 3), (4, 4, 3)), "neuron": None}], "needs a neuron"),
     "conv_delay": ([MAPS, conv(even(RNG, 4, 2, 3, 3), (4, 4, 3), delay=np.ones(4))], "ignores delays"),
     "delay_size": ([dense(even(RNG, 3, 9), cuba(), delay=np.ones(5))], "delays do not fit"),
@@ -277,7 +277,7 @@ def test_float_models_and_options_that_do_not_apply(tmp_path):
     with pytest.raises(GraphError, match="snnkd lower"):
         write_net(load_model(tmp_path / "f.nir"), tmp_path / "m.net")
     write(tmp_path / "m.net", [dense(even(RNG, 3, 9), cuba())])
-    with pytest.raises(UsageError, match="do not apply"):
+    with pytest.raises(UsageError, match="does not apply"):
         load_model(tmp_path / "m.net", dt_s=1e-3)
     for name in ("m.onnx", "m.txt"):
         (tmp_path / name).write_bytes(b"")

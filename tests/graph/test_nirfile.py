@@ -107,6 +107,7 @@ BAD_NODES = {
     "parameter shape": ({"lif": nir.LIF(*np.ones((4, 2)))}, "does not fit the neurons"),
     "half a step": ({"lif": nir.Delay(ONES * 1.5e-4)}, "multiples of dt"),
     "negative delay": ({"lif": nir.Delay(-ONES * 1e-4)}, "multiples of dt"),
+    "output": ({"output": nir.Output({"output": np.array([7])})}, "shape that arrives"),
     "kernel": ({"fc": nir.SumPool2d(np.array([0, 1]), np.array([1, 1]), np.array([0, 0]))}, "fc"),
 }
 

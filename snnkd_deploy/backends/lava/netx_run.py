@@ -58,6 +58,7 @@ def run(folder: Path, progress: Callable[[int], None], watch: Callable[[Any], An
     size = 1 if plan["one_by_one"] else plan["samples"]
     for first in range(0, plan["samples"], size):
         _Windows(netx, folder, plan, x, results, first, size).run(progress, watch)
+        progress(first + size)
     for array in results.values():
         array.flush()
 
@@ -119,8 +120,7 @@ class _Windows:
             first.run(condition=RunSteps(num_steps=stop - at))
             at = stop
             self._between(at)
-            if at % self.steps == 0:
-                progress(self.first + min(self.count, at // self.steps))
+            progress(self.first + max(0, at - self.begin - len(self.neurons) + 1) // self.steps)
         for k, sink in self.sinks.items():
             self._keep(f"spikes{k}", k, sink.data.get())
         look.over = True

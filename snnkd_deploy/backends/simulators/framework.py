@@ -93,19 +93,25 @@ class FrameworkBackend(ABC):
         if not state.usable:
             raise BackendError(f"backend '{self.name}' is not usable here: {state.note}", remedy=state.install)
         check_inputs(model, inputs)
-        problems = self.check(model)
-        if model.on_chip_grid and not problems:
-            problems = [
-                rounding_problem(self.name, name, model.neuron(name).Dv, possible, inputs.steps)
-                for name in model.spiking
-                if inputs.steps > (possible := exact_steps(model, name))
-            ]
+        problems = self.check(model) or self.too_long(model, inputs.steps)
         if problems:
             raise BackendError.from_problems(problems)
         largest = max(torch.Size(shape).numel() for shape in model.shapes.values())
         size = max(1, _CHUNK_VALUES // (largest * inputs.steps))
         starts = range(0, inputs.samples, size)
         return concatenate([self._chunk(model, inputs.chunk(start, start + size), record) for start in starts])
+
+    def too_long(self, model: Model, steps: int) -> list[Problem]:
+        """Populations whose integers stay exact for fewer steps."""
+        return [
+            rounding_problem(self.name, name, model.neuron(name).Dv, possible, steps)
+            for name in (model.spiking if model.on_chip_grid else ())
+            if steps > (possible := exact_steps(model, name))
+        ]
+
+    def population(self, model: Model, name: str) -> Population:
+        """The operator of a spiking node."""
+        return ChipPopulation(self, model, name) if model.on_chip_grid else FloatPopulation(self, model, name)
 
     def _chunk(self, model: Model, inputs: Inputs, record: Record) -> Trace:
         cpu, on_grid = torch.device("cpu"), model.on_chip_grid
@@ -114,9 +120,7 @@ class FrameworkBackend(ABC):
             operators = build_operators(model, inputs, cpu)
         else:
             operators = {name: float_operator(model, name, dtype, cpu) for name in model.nodes}
-        populations: dict[str, Population] = {}
-        for name in model.spiking:
-            populations[name] = ChipPopulation(self, model, name) if on_grid else FloatPopulation(self, model, name)
+        populations = {name: self.population(model, name) for name in model.spiking}
         operators.update(populations)
         outputs = run_graph(model, operators, inputs.x.to(dtype), inputs.steps, record.states)
         logits = (chip_logits if on_grid else float_logits)(model, outputs, inputs.steps)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.inputs import check_inputs
+from snnkd_deploy.backends.stream import CHUNK
 from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.backends.worker import codec
 from snnkd_deploy.backends.worker.connection import Connection, LostWorkerError, worker_command
@@ -41,6 +42,7 @@ class WorkerBackend:
         self.name, self.command = name, worker_command(command)
         self.stall_s, self.silence_s, self.start_s, self.max_body = stall_s, silence_s, start_s, max_body
         self.progress = progress
+        self.chunk_samples = CHUNK  # what the backend itself prefers, once it has been asked
         self.hello: dict[str, object] = {}
         self._connection: Connection | None = None
         self._opened: str | None = None
@@ -83,6 +85,7 @@ class WorkerBackend:
                 self._opened = None
                 return list(error.problems)
             self._problems = codec.read_problems(reply.fields["problems"])
+            self.chunk_samples = int(reply.fields.get("chunk") or CHUNK)
             self._opened = model.sha256
         return list(self._problems)
 

@@ -72,7 +72,8 @@ class Server:
         if message.kind == "open":
             self.backend = get_backend(message.fields["backend"])
             self.model = codec.read_model(message)
-            return Message("opened", {"problems": codec.problems_fields(self.backend.check(self.model))})
+            problems = codec.problems_fields(self.backend.check(self.model))
+            return Message("opened", {"problems": problems, "chunk": getattr(self.backend, "chunk_samples", None)})
         if message.kind == "run":
             if self.backend is None or self.model is None:
                 raise BackendError("the worker was asked to run before it was given a model")

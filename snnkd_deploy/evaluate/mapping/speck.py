@@ -215,7 +215,7 @@ def _geometry(
     def over(key: str, used: int, remedy: str) -> None:
         if used > limits.get(key, math.inf):
             have = f"{limits[key]:g} ({chip.id})"
-            problems.append(Problem(f"{key} is over the limit", layer, f"{used}", have, remedy))
+            problems.append(Problem(f"over the limit: {key}", layer, f"{used}", have, remedy))
 
     connection = wires.into(layer)[0]
     node = model.nodes[connection.synapse]
