@@ -70,7 +70,7 @@ def assess(run: Run) -> dict[str, Any]:
             inputs = run.test_inputs(model, start, start + _CHUNK)
             trace = backend.run(model, inputs, Record(readout=True))
             counter.update(trace, inputs)
-            parts.append(trace.v[str(model.readout_name)])
+            parts.append(model_votes(model, trace))
             if first is None:
                 first = (inputs, trace)
             advance(inputs.samples, "")
@@ -109,6 +109,13 @@ def teacher_images(run: Run, count: int) -> Tensor:
     """The first test samples as the teacher sees them: (B, C, H, W)."""
     feed, test = run.feed(run.data), run.data.test
     return feed.teacher(feed.raw(test, torch.arange(count)))
+
+
+def model_votes(model: Model, trace: Trace) -> Tensor:
+    """(T, N, C): what the integrating readout holds after each step, or the last layer's spikes so far."""
+    if model.readout_name is not None:
+        return trace.v[model.readout_name]
+    return trace.spikes[model.voter_name].to(torch.int32).cumsum(0, dtype=torch.int32)
 
 
 def first_argmax(votes: Tensor) -> Tensor:

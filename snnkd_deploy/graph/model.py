@@ -68,6 +68,11 @@ class Model:
         return None
 
     @property
+    def voter_name(self) -> str:
+        """The population in front of the output: its integrator, or the last one that spikes."""
+        return self.readout_name or self.spiking[-1]
+
+    @property
     def on_chip_grid(self) -> bool:
         """True where the model carries integers for a chip, so that `exact` and `lava` can run it."""
         return self.profile.chip is not None

@@ -180,18 +180,19 @@ class Builder:
         return self.add(f"lif{index}b", shape, [(first, main), (source, skip)])
 
     def finish(self, source: str, *, pool: bool = False) -> Student:
-        """The linear readout, without bias so that every file format can hold it.
+        """The linear readout, without bias so that every file format can hold it, or spiking neurons.
 
         `pool`: global average pooling in front, folded into the weights.
         """
         plan = self.plan
         area = math.prod(self.shapes[source][1:]) if pool else 0
         features = self.shapes[source][0] if pool else self._flat(source)
-        synapse = Synapse("fc_out", features, plan.classes, batch_norm=False, pool_area=area)
         lif = None
         if plan.readout == "spikes":
             most = plan.max_output_spikes
             lif = plan.lif() if most is None else replace(plan.lif(), max_spikes=most)
+        # Neurons that have to spike need their input in range of the threshold; an integrator takes any.
+        synapse = Synapse("fc_out", features, plan.classes, batch_norm=lif is not None, pool_area=area)
         if source == "input" and plan.encoding == "graded":
             synapse.payload = plan.levels
         readout = Population("readout", (plan.classes,), [(source, synapse)], lif, bias=False)

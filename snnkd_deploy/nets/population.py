@@ -79,27 +79,29 @@ class Population(nn.Module):
             total = total + self._broadcast(bias)
         return total.reshape(steps, -1, *total.shape[1:])
 
-    def spikes(self, drive: Tensor, steps: int) -> Tensor:
-        """Run the neurons for T steps on a drive that holds the bias: spikes (T, B, *shape) in 0/1."""
-        assert self.lif is not None
-        return lif_over_time(drive, self.lif, self.chip_neuron() if self.mode == "chip" else None, steps)
-
     def run(self, arriving: list[Tensor], steps: int) -> Tensor:
         """Spikes (T, B, *shape) from what the sources send, each (T, B, ...), own spikes left out."""
+        return self.respond(arriving, steps)[0]
+
+    def respond(self, arriving: list[Tensor], steps: int) -> tuple[Tensor, Tensor]:
+        """The spikes of `run`, and what drove them: (T or 1, B, *shape), bias included."""
         lif = self.lif
         assert lif is not None
         loop = self.recurrent
+        chip = self.chip_neuron() if self.mode == "chip" else None
         if loop is None and (not self._bias_apart or self.host_levels):
-            return self.spikes(self.drive(arriving, steps), steps)
+            drive = self.drive(arriving, steps)
+            return lif_over_time(drive, lif, chip, steps), drive
         total, bias = self._sums(arriving, apart=lif.leak_u > 0)
         drive = total.reshape(steps, -1, *total.shape[1:])
         if not self._bias_apart and bias is not None:
             drive, bias = drive + self._broadcast(bias), None
-        chip = self.chip_neuron() if self.mode == "chip" else None
+        row = None if bias is None else self._broadcast(bias)
+        driven = drive if row is None else drive + row
         if loop is None:
-            return lif_over_time(drive, lif, chip, steps, None if bias is None else self._broadcast(bias))
+            return lif_over_time(drive, lif, chip, steps, row), driven
         weight = loop.weight if self.mode == "float" else self.weight_int(loop)
-        return recurrent_lif(drive, weight, lif, chip, bias)
+        return recurrent_lif(drive, weight, lif, chip, bias), driven
 
     @property
     def _bias_apart(self) -> bool:
@@ -148,7 +150,7 @@ class Population(nn.Module):
             total = synapse.apply_weight(x.to(dtype), weight.to(dtype))
             return shift_right_floor_ste(_whole(total), self.shift).to(torch.float32)
         if self._hears_counts or weight[0].numel() * self.grids.weight.largest >= EXACT_FLOAT32:
-            bound = float(weight.detach().abs().flatten(1).sum(1).max()) * float(x.max()) if x.numel() else 0.0
+            bound = float(weight.detach().abs().flatten(1).sum(1).max()) * float(x.detach().max()) if x.numel() else 0.0
             dtype = exact_dtype(bound)
             return _whole(synapse.apply_weight(x.to(dtype), weight.to(dtype))).to(torch.float32)
         return _whole(synapse.apply_weight(x, weight))

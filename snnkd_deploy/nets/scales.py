@@ -54,30 +54,24 @@ def population_scale(
     """
     grids = chip.parameters
     arrays = [w.detach().double().cpu().numpy() for w in weights]
-    wanted = weight_scale(arrays, grids.weight)
     each = unit_input or [1.0] * len(arrays)
     rows = sum(f * np.abs(a).reshape(a.shape[0], -1).sum(1).max() for a, f in zip(arrays, each, strict=True) if a.size)
     largest = float(bias.detach().abs().max()) if bias is not None and bias.numel() else 0.0
     reach = float(rows) + largest
-    limits = {
-        f"[parameters] threshold.hi = {grids.threshold.hi}": grids.threshold.hi / threshold,
-        f"[parameters] bias.mantissa, {grids.bias.mantissa.span}": HEADROOM * grids.bias.mantissa.span / largest
-        if largest
-        else np.inf,
-        "the register of the current": HEADROOM * largest_sum / reach if reach else np.inf,
-    }
-    scale = min(wanted, *limits.values())
-    # A grid whose thresholds start high (Speck's must exceed every weight) asks for more: weights clip instead.
-    lowest = max(2, grids.threshold.lo)
-    if round(wanted * threshold) < lowest:
-        scale = max(scale, lowest / threshold) if grids.threshold.lo > 2 else scale
-    if round(scale * threshold) < lowest or scale > min(limits.values()) * (1 + 1e-9):
-        narrow = min(limits, key=lambda name: limits[name])
-        what = narrow if limits[narrow] < wanted else f"the weight grid {grids.weight.lo}..{grids.weight.hi}"
+    register = HEADROOM * largest_sum / reach if reach else np.inf
+    highest = min(grids.threshold.hi / threshold, register)
+    wanted = min(weight_scale(arrays, grids.weight), highest)
+    if largest:
+        wanted = min(wanted, HEADROOM * grids.bias.mantissa.span / largest)
+    # A grid whose thresholds start high (Speck's must exceed every weight) asks for more: weights and biases clip.
+    lowest = max(2, grids.threshold.lo) / threshold
+    scale = max(wanted, lowest) if grids.threshold.lo > 2 else wanted
+    if round(scale * threshold) < max(2, grids.threshold.lo) or scale > highest:
+        what = "the register of the current" if register < lowest else "the grid of thresholds, weights and biases"
         raise ChipError(
-            f"no scale fits: {what} leaves fewer than {lowest} levels below the threshold",
-            need=f"at least {lowest / threshold:g} integers per real unit",
-            have=f"{min(wanted, *limits.values()):.3g}; threshold {threshold:g}, sum of weights {reach:g}, "
+            f"no scale fits {what}: the threshold would round to nothing",
+            need=f"at least {lowest:.3g} integers per real unit",
+            have=f"{min(wanted, highest):.3g}; threshold {threshold:g}, sum of weights {reach:g}, "
             f"largest weight {max(float(np.abs(a).max()) for a in arrays):g}, largest bias {largest:g}",
             remedy="train with weight decay or batch normalisation, or another student.threshold",
         )

@@ -16,8 +16,8 @@ from snnkd_deploy.arithmetic import State, integrate, make_neuron
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.nets.population import Population
 
-# A spiking readout's logit of one spike a step: enough for a confident softmax over the mean of a few steps.
-VOTE = 8.0
+# Logit of one spike a step, where the readout's neurons send one at most.
+_VOTE = 8.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Student(nn.Module):
         outputs: dict[str, Tensor] = {"input": x.to(torch.float32)}
         heard = dict(outputs)
         for population in self if self.readout.lif is not None else self.hidden:
-            own = population.run([heard[s] for s in population.feeders], self.steps)
+            own, drive = population.respond([heard[s] for s in population.feeders], self.steps)
             if measured is not None and population.name in measured:
                 own = own + (measured[population.name].to(own) - own).detach()
             outputs[population.name] = own
@@ -96,7 +96,10 @@ class Student(nn.Module):
         readout = self.readout
         if readout.lif is not None:
             counts = outputs[readout.name]
-            logits, votes = VOTE * counts, counts.sum(0)
+            # Neurons that send as many spikes as thresholds fit count what drives them: the loss sees the fractions.
+            unit = readout.lif.threshold * (1.0 if self.mode == "float" else readout.scale_value)
+            logits = _VOTE * counts if readout.lif.max_spikes == 1 else drive / unit
+            votes = counts.sum(0)
         else:
             sums = readout.drive([heard[s] for s in readout.sources], self.steps)
             logits = sums if self.mode == "float" else sums / readout.scale_value

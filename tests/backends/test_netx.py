@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from chip_models import Net
@@ -78,6 +79,14 @@ def test_what_a_net_file_does_not_hold_is_refused_at_once():
     problems = NetxBackend().check(model)
     assert len(problems) >= 2
     assert sum("branches" in p.what for p in problems) >= 2, problems
+
+
+def test_a_loop_that_its_bias_would_start_early_is_refused():
+    net = Net((4,), seed=1)
+    h = net.lif("lif", net.dense("fc", "input", net.weights((3, 4)), bias=np.array([0.0, 64.0, -64.0])), bias_exp=6)
+    net.loop("rec", h, net.weights((3, 3)))
+    problems = NetxBackend().check(net.model(net.readout("readout", net.dense("out", h, net.weights((2, 3))))))
+    assert [p.where for p in problems] == ["lif"] and "loop" in problems[0].what
 
 
 def test_a_missing_interpreter_is_said(monkeypatch):

@@ -88,7 +88,7 @@ class NetxBackend:
             problems += error.problems
         if model.profile.vote_groups is not None:
             problems.append(Problem("netx has no layer that averages votes", model.output_name))
-        return problems
+        return problems or _early_loops(model)
 
     def run(self, model: Model, inputs: Inputs, record: Record) -> Trace:
         state = self.availability()
@@ -119,6 +119,14 @@ class NetxBackend:
 
     def _interpreter(self) -> str:
         return self.python or os.environ.get(PYTHON_VARIABLE) or sys.executable
+
+
+def _early_loops(model: Model) -> list[Problem]:
+    """netx resets u and v at a layer's first step, but not what its bias has sent over its own loop before."""
+    what = "its bias may fire it before the first step, and netx delivers that spike over the loop"
+    looped = [n for component in model.order if is_loop(model.graph, component) for n in component]
+    early = [n for n in looped if isinstance(model.nodes[n], NEURONS) and (model.bias_int(n) > 0).any()]
+    return [Problem(what, name, "no positive bias", remedy="--backend lava") for name in early]
 
 
 def _populations(model: Model) -> list[str]:
