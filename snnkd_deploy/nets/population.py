@@ -289,7 +289,7 @@ class Population(nn.Module):
                 where=self.name,
                 need=", ".join(f"{key} {need}" for key, need, _ in wrong),
                 have=", ".join(f"{key} {have}" for key, _, have in wrong),
-                remedy=f"build the student for the chip: plan_for(load_chip('{chip.id}'), ...)",
+                remedy=f"build it for the chip: StudentPlan(..., **neuron_of(load_chip('{chip.id}')))",
             )
 
     def fold(self) -> None:
