@@ -71,7 +71,7 @@ def test_imports_point_downwards(path):
     assert not upward, f"{path.relative_to(ROOT)} imports from above: {upward}"
 
 
-@pytest.mark.parametrize("module", ["lava", "samna", "sinabs", "norse", "snntorch", "spikingjelly", "onnx"])
+@pytest.mark.parametrize("module", ["lava", "samna", "sinabs", "norse", "snntorch", "spikingjelly", "onnx", "xylosim"])
 def test_simulators_are_imported_on_use_only(module):
     """No optional package may be imported at module level anywhere in the package."""
     for path in FILES:

@@ -34,6 +34,8 @@ try onnx onnx onnxruntime onnxscript
 # samna, whose import installs packages. Hence --no-deps and what they really import.
 try snntorch snntorch nirtorch
 try norse --no-deps norse
+# Built from source: needs g++ and the headers of Python.
+try xylo "xylosim==0.1.3"
 try sinabs pbr
 try sinabs --no-deps sinabs
 try spikingjelly loguru requests SciencePlots tensorboard tqdm

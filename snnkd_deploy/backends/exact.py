@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 import snnkd_deploy.backends.layers as layers
-from snnkd_deploy.arithmetic import State, exact_dtype, integrate, make_neuron, run, shift_right_round
+from snnkd_deploy.arithmetic import ShiftNeuron, State, exact_dtype, integrate, make_neuron, run, shift_right_round
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, wrap_int32
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import DelayLine, Operator, merge_batch, run_graph
+from snnkd_deploy.backends.events import Arrivals, EventByEvent, order_is_free
 from snnkd_deploy.backends.inputs import check_inputs
-from snnkd_deploy.backends.trace import Record, Trace, concatenate
+from snnkd_deploy.backends.trace import EVENT_ORDER, Record, Trace, concatenate
+from snnkd_deploy.backends.unroll import weight_matrix
 from snnkd_deploy.chips.spec import NeuronSpec
 from snnkd_deploy.errors import BackendError, Problem
 from snnkd_deploy.graph.model import Model
@@ -74,6 +76,10 @@ class ExactBackend:
         x = inputs.x.to(self.device, torch.float32 if inputs.x.dtype != torch.float64 else torch.float64)
         outputs = run_graph(model, operators, x, inputs.steps, record.states)
         trace = Trace(logits=logits_of(model, outputs, inputs.steps).cpu(), meta={"backend": self.name})
+        ordered = {n: o.neuron for n, o in operators.items() if isinstance(o, Population)}
+        order = {n: [e.entries, e.changed] for n, e in ordered.items() if isinstance(e, EventByEvent) and e.entries}
+        if order:
+            trace.meta[EVENT_ORDER] = order
         for name in model.spiking:
             if record.spikes and record.wants(name):
                 trace.spikes[name] = _counts(outputs[name]).cpu()
@@ -147,9 +153,17 @@ class Synapse(Operator):
         delay = torch.tensor(params.delay or (0,), device=device)
         in_shape = model.shapes[model.sources[name][0]]
         self.delay = DelayLine(delay.view(-1, *[1] * (len(in_shape) - 1)))
+        self.arrivals: Arrivals | None = None  # kept for a population that adds events one by one
 
     def start(self, keep_states: bool) -> None:
         self.delay.start(keep_states)
+
+    def keep_arrivals(self, model: Model, name: str, device: torch.device) -> Arrivals:
+        positive = torch.from_numpy(model.weight_int(name).clip(min=0)).to(device, self.dtype)
+        convolve = layers.linear_map(model.nodes[name], positive)
+        rank = origin_rank(model, name)
+        self.arrivals = Arrivals(rank, weight_matrix(model, name), lambda x: convolve(x.to(self.dtype)))
+        return self.arrivals
 
     @property
     def out_bound(self) -> int:
@@ -159,6 +173,8 @@ class Synapse(Operator):
         flat, (steps, batch) = merge_batch(self.delay(x))
         if self.binary:
             flat = flat != 0
+        if self.arrivals is not None:
+            self.arrivals.events = flat.reshape(steps, batch, *flat.shape[1:])
         total = self.map(flat.to(self.dtype))
         if self.wraps:
             total = torch.remainder(total + STATE_MAX, 2 * STATE_MAX) - STATE_MAX
@@ -235,6 +251,20 @@ class Population(Operator):
 
     def start(self, keep_states: bool) -> None:
         self.state, self.keep, self.history = None, keep_states, []
+        if isinstance(self.neuron, EventByEvent):
+            self.neuron.start()
+
+    def add_event_by_event(self, model: Model, name: str, operators: dict[str, Operator], device: torch.device) -> None:
+        """Take the sums of a current that saturates in the chip's order."""
+        assert isinstance(self.neuron, ShiftNeuron)
+        arrivals = []
+        for source in model.sources[name]:
+            synapse = operators[source]
+            if not isinstance(synapse, Synapse) or synapse.exponent:
+                what = "events that are added one by one come straight from weights, without exponents"
+                raise BackendError(what, where=f"{source} -> {name}", remedy="lower the model again")
+            arrivals.append(synapse.keep_arrivals(model, source, device))
+        self.neuron = EventByEvent(self.neuron, arrivals)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype)
@@ -339,4 +369,18 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
                 bounds[name] = arriving
             if isinstance(node, nir.SumPool2d) or any(source in summed for source in model.sources[name]):
                 summed.add(name)
+    for name, operator in operators.items():  # synapses of a loop may come after their population
+        if isinstance(operator, Population) and isinstance(operator.neuron, ShiftNeuron):
+            arriving = sum(bounds[source] for source in model.sources[name])
+            if not order_is_free(operator.neuron, arriving):
+                operator.add_event_by_event(model, name, operators, device)
     return operators
+
+
+def origin_rank(model: Model, synapse: str) -> int:
+    """Place in layer order of the population that a synapse hears, -1 for the input."""
+    flat = [name for component in model.order for name in component]
+    name = model.sources[synapse][0]
+    while not isinstance(model.nodes[name], (nir.Input, *NEURONS)):
+        name = model.sources[name][0]
+    return -1 if name == model.input_name else flat.index(name)

@@ -16,6 +16,10 @@ from torch import Tensor
 from snnkd_deploy.data.npz import read_npz
 from snnkd_deploy.errors import DataError
 
+# Meta entry of `exact` on chips whose currents add events one by one and saturate: layer -> [neuron-steps in which
+# the order of events could matter, those in which it did].
+EVENT_ORDER = "event_order"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -105,17 +109,24 @@ class Trace:
 
 
 def concatenate(traces: Iterable[Trace]) -> Trace:
-    """Join traces of consecutive sample chunks along the batch axis. Meta is taken from the first."""
+    """Join traces of consecutive sample chunks along the batch axis. Meta is taken from the first, counts add up."""
     chunks = list(traces)
     first = chunks[0]
 
     def join(group: str) -> dict[str, Tensor]:
         return {node: torch.cat([getattr(c, group)[node] for c in chunks], 1) for node in getattr(first, group)}
 
+    meta = dict(first.meta)
+    counted: dict[str, list[int]] = {}
+    for chunk in chunks:
+        for layer, numbers in chunk.meta.get(EVENT_ORDER, {}).items():
+            counted[layer] = [a + b for a, b in zip(counted.get(layer, [0, 0]), numbers, strict=True)]
+    if counted:
+        meta[EVENT_ORDER] = counted
     return Trace(
         logits=torch.cat([c.logits for c in chunks]),
         spikes=join("spikes"),
         u=join("u"),
         v=join("v"),
-        meta=dict(first.meta),
+        meta=meta,
     )

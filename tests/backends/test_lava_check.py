@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from snnkd_deploy.backends.base import Backend
 from snnkd_deploy.backends.lava import LavaBackend, availability
-from snnkd_deploy.backends.lava.routes import Routes
 from snnkd_deploy.backends.lava.schedule import depths_of
-from snnkd_deploy.backends.lava.unroll import conv_matrix, sign_mode
 from snnkd_deploy.backends.registry import get_backend
+from snnkd_deploy.backends.routes import Routes
+from snnkd_deploy.backends.unroll import conv_matrix, sign_mode
 
 
 def small(net_type, **options):

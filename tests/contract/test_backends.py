@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from chip_models import Net
+from family_nets import FamilyNet
 
 from snnkd_deploy.backends.base import Availability, Backend, Inputs
 from snnkd_deploy.backends.exact import ExactBackend
@@ -36,7 +37,8 @@ def example():
 @pytest.fixture(scope="module")
 def case(backend, chain):
     """The chain, or one of the same shape for a backend of another chip."""
-    return speck_chain() if backend.name == "speck" else chain
+    other = {"speck": speck_chain, "xylo": xylo_chain}.get(backend.name)
+    return chain if other is None else other()
 
 
 def speck_chain():
@@ -48,6 +50,16 @@ def speck_chain():
         node = nir.IF(r=ones / 1e-3, v_threshold=ones * vth / 64)
         at = net.add(f"lif{i}", node, dense, NeuronParams(vth=vth, v_min=-vth, bias_exp=0))
     model = net.model(at, reset="subtract", fires=">=")
+    return model, make_inputs(net.spikes(STEPS, SAMPLES, 0.5), model)
+
+
+def xylo_chain():
+    net = FamilyNet((6,), seed=4, chip="xylo_a2")
+    net.dense("fc1", "input", net.integers((8, 6), -60, 120))
+    net.population("lif1", "fc1", vth=400, dash_syn=1, dash_mem=3, max_spikes=31)
+    net.dense("fc2", "lif1", net.integers((5, 8)), delay=(1,))
+    net.population("lif2", "fc2", vth=90, dash_syn=2, dash_mem=4, max_spikes=1)
+    model = net.model("lif2", reset="subtract", fires=">=")
     return model, make_inputs(net.spikes(STEPS, SAMPLES, 0.5), model)
 
 
@@ -157,7 +169,7 @@ def test_integer_backends_are_exact(backend, whole, case):
 
 def test_a_leak_that_truncates_is_run_exactly_or_refused(backend):
     """The one arithmetic that frameworks of real numbers do not have: they say so, and never come close instead."""
-    if backend.name in REAL | {"replay", "speck"}:
+    if backend.name in REAL | {"replay", "speck", "xylo"}:
         pytest.skip("runs in real units, or another chip, or nothing at all")
     net = Net((6,), seed=5)
     h1 = net.lif("lif1", net.dense("fc1", "input", net.weights((8, 6))), vth=60, Dv=400)

@@ -11,7 +11,6 @@ from scipy.sparse import csr_matrix, identity
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.lava.hostside import host_values
-from snnkd_deploy.backends.lava.matrices import by_origin, is_delayed, route_parts, wants_convolution
 from snnkd_deploy.backends.lava.plan import (
     NEVER_FIRES,
     GatePlan,
@@ -21,10 +20,11 @@ from snnkd_deploy.backends.lava.plan import (
     SynapsePlan,
 )
 from snnkd_deploy.backends.lava.recording import LOGIT_TAP, recording
-from snnkd_deploy.backends.lava.routes import Member, Route, Routes
 from snnkd_deploy.backends.lava.schedule import depths_of
-from snnkd_deploy.backends.lava.unroll import sign_mode, size_of
+from snnkd_deploy.backends.matrices import by_origin, is_delayed, route_parts, wants_convolution
+from snnkd_deploy.backends.routes import Member, Route, Routes
 from snnkd_deploy.backends.trace import Record
+from snnkd_deploy.backends.unroll import sign_mode, size_of
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams
 from snnkd_deploy.graph.topology import conv_padding, pair

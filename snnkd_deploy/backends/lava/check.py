@@ -6,10 +6,10 @@ import nir
 import numpy as np
 
 from snnkd_deploy.backends.lava.build import Options
-from snnkd_deploy.backends.lava.matrices import delays_along, is_delayed, route_parts, wants_convolution
-from snnkd_deploy.backends.lava.routes import Route, Routes
 from snnkd_deploy.backends.lava.schedule import NoScheduleError, depths_of
-from snnkd_deploy.backends.lava.unroll import sign_mode, size_of
+from snnkd_deploy.backends.matrices import delays_along, is_delayed, route_parts, wants_convolution
+from snnkd_deploy.backends.routes import Route, Routes
+from snnkd_deploy.backends.unroll import sign_mode, size_of
 from snnkd_deploy.chips.spec import NeuronSpec
 from snnkd_deploy.errors import Problem
 from snnkd_deploy.graph.model import Model

@@ -12,8 +12,8 @@ from snnkd_deploy.arithmetic.cuba import INPUT_SHIFT
 from snnkd_deploy.backends.lava.build import Builder
 from snnkd_deploy.backends.lava.plan import Plan
 from snnkd_deploy.backends.lava.recording import LOGIT_TAP, READOUT_FILE, TAP_FILE
-from snnkd_deploy.backends.lava.unroll import pool_matrix
 from snnkd_deploy.backends.trace import Record, Trace
+from snnkd_deploy.backends.unroll import pool_matrix
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import ReadoutParams
 

@@ -10,8 +10,8 @@ import snnkd_deploy.backends.layers as layers
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.engine import DelayLine, Operator
 from snnkd_deploy.backends.exact import HostSynapse
-from snnkd_deploy.backends.lava.matrices import node_delays
-from snnkd_deploy.backends.lava.routes import Routes
+from snnkd_deploy.backends.matrices import node_delays
+from snnkd_deploy.backends.routes import Routes
 from snnkd_deploy.errors import BackendError
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import SynapseParams

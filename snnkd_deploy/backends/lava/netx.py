@@ -25,8 +25,8 @@ from snnkd_deploy.backends.exact import logits_of
 from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.lava.check import arithmetic_problems
 from snnkd_deploy.backends.lava.hostside import host_values
-from snnkd_deploy.backends.lava.routes import Routes
 from snnkd_deploy.backends.lava.session import run_session
+from snnkd_deploy.backends.routes import Routes
 from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.errors import BackendError, GraphError, Problem
 from snnkd_deploy.graph.model import Model

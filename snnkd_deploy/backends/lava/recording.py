@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from snnkd_deploy.backends.lava.plan import ProbePlan, RecorderPlan
-from snnkd_deploy.backends.lava.unroll import size_of
 from snnkd_deploy.backends.trace import Record
+from snnkd_deploy.backends.unroll import size_of
 from snnkd_deploy.graph.profile import ReadoutParams
 
 if TYPE_CHECKING:

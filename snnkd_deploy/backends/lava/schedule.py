@@ -7,8 +7,8 @@ edge's step of logical delay pays for the synapse: that is what makes recurrence
 
 from __future__ import annotations
 
-from snnkd_deploy.backends.lava.matrices import least_delay
-from snnkd_deploy.backends.lava.routes import Member, Route, Routes
+from snnkd_deploy.backends.matrices import least_delay
+from snnkd_deploy.backends.routes import Member, Route, Routes
 from snnkd_deploy.graph.model import Model
 
 

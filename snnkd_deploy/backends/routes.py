@@ -1,6 +1,6 @@
 """Model -> routes: which populations and host values reach which population, through which weights.
 
-Lava knows populations, synapses and wires. Flatten, pooling and delays disappear into a synapse's matrix, and what
+Lava and Xylo know populations, synapses and wires. Flatten, pooling and delays disappear into a matrix, and what
 the host computes (the input, and the first layer of a `current` encoding) becomes a source.
 """
 

@@ -6,8 +6,8 @@ import nir
 import numpy as np
 from scipy.sparse import csr_matrix, diags, identity
 
-from snnkd_deploy.backends.lava.routes import Route
-from snnkd_deploy.backends.lava.unroll import pool_matrix, size_of, weight_matrix
+from snnkd_deploy.backends.routes import Route
+from snnkd_deploy.backends.unroll import pool_matrix, size_of, weight_matrix
 from snnkd_deploy.graph.model import Model
 
 
