@@ -140,18 +140,18 @@ def main() -> None:
             say(f"[bold]{' | '.join(rows[-1])}")
     command = shlex.join(["python", "bench/chips_table.py", *sys.argv[1:]])
     first, last = args.epochs
-    samples = len(bench.data.train), len(bench.data.test)
+    train, test = len(bench.data.train), len(bench.data.test)
+    minutes = (time.monotonic() - started) / 60
     head = ["chip", "student", "float", "quantised after", "trained for the chip", "against float", "fits one chip"]
     lines = [
         "# The same digits on every chip",
         "",
         f"    {command}",
         "",
-        f"Accuracy in % on {samples[1]} test samples (one sample is {100 / samples[1]:.2f} points), {samples[0]:,} to "
-        f"train on, teacher {100 * bench.teacher_accuracy:.1f} %, method {METHOD}, one seed, "
-        f"{(time.monotonic() - started) / 60:.0f} minutes. float: {first + last} epochs in float. quantised after: that "
-        f"student on the chip's grid, not trained further. trained for the chip: {first} epochs in float, {last} in the "
-        "chip's integers. Equal weights at the "
+        f"Accuracy in % on {test} test samples (one sample is {100 / test:.2f} points), {train:,} to train on, teacher "
+        f"{100 * bench.teacher_accuracy:.1f} %, method {METHOD}, one seed, {minutes:.0f} min. float: {first + last} "
+        "epochs in float. quantised after: that student on the chip's grid, not trained further. trained for the chip: "
+        f"{first} epochs in float, {last} in the chip's integers. Equal weights at the "
         "start, equal order of samples.",
         "",
         f"| {' | '.join(head)} |",
