@@ -26,7 +26,7 @@ from snnkd_deploy.errors import DataError
 from snnkd_deploy.evaluate import OpCounts, count_ops, estimate_energy, estimate_latency, fit
 from snnkd_deploy.evaluate.diagnose import Diagnosis, Reproducer, diagnose, reduce_case
 from snnkd_deploy.evaluate.parity import Divergence, ParityReport, compare_traces
-from snnkd_deploy.graph.load import load_model
+from snnkd_deploy.graph.load import load_model, save_model
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.lower import lower
 
@@ -46,7 +46,9 @@ __all__ = [
     "load_chip",
     "load_model",
     "lower",
+    "make_inputs",
     "run",
+    "save_model",
 ]
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.exact import ExactBackend
-from snnkd_deploy.backends.trace import Record, Trace
+from snnkd_deploy.backends.trace import Record, Trace, total_event_order
 from snnkd_deploy.chips import ChipSpec
 from snnkd_deploy.data import Dataset
 from snnkd_deploy.distill.feed import Feed
@@ -63,7 +63,7 @@ class Run(Protocol):
 def assess(run: Run) -> dict[str, Any]:
     """Accuracy on the whole test split, operations, fit, latency, energy, and what the pictures show."""
     model, labels = run.load_model(), run.data.test.y
-    counter, parts, first = OpCounter(model), [], None
+    counter, parts, metas, first = OpCounter(model), [], [], None
     backend, total = ExactBackend(), len(run.data.test)
     with task("exact, whole test split", total) as advance:
         for start in range(0, total, _CHUNK):
@@ -71,6 +71,7 @@ def assess(run: Run) -> dict[str, Any]:
             trace = backend.run(model, inputs, Record(readout=True))
             counter.update(trace, inputs)
             parts.append(model_votes(model, trace))
+            metas.append(trace.meta)
             if first is None:
                 first = (inputs, trace)
             advance(inputs.samples, "")
@@ -91,6 +92,7 @@ def assess(run: Run) -> dict[str, Any]:
         "maps": [],
         **{key: value for key, value in counts.to_dict().items() if key in ("layers", "totals")},
         "count_notes": list(counts.notes),
+        "event_order": total_event_order(metas),
         "fit": mapping.to_dict(),
         "cores": mapping.cores_to_list(),
         "latency_s": latency.to_dict(),
@@ -368,4 +370,8 @@ def _warnings(run: Run, found: dict[str, Any], backends: dict[str, Any], validat
         warnings.append("the student never spikes: its answer does not depend on the input")
     else:
         warnings += [f"{layer['name']} is silent" for layer in layers if layer["rate"] < 1e-4]
+    for layer, (_, changed) in found.get("event_order", {}).items():
+        if changed:
+            what = f"{layer}: a current clipped between events of one step and their order decided {changed:,} times"
+            warnings.append(f"{what}; training took plain sums there: a smaller input_shift in the chip file avoids it")
     return warnings

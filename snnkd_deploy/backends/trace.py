@@ -117,12 +117,8 @@ def concatenate(traces: Iterable[Trace]) -> Trace:
         return {node: torch.cat([getattr(c, group)[node] for c in chunks], 1) for node in getattr(first, group)}
 
     meta = dict(first.meta)
-    counted: dict[str, list[int]] = {}
-    for chunk in chunks:
-        for layer, numbers in chunk.meta.get(EVENT_ORDER, {}).items():
-            counted[layer] = [a + b for a, b in zip(counted.get(layer, [0, 0]), numbers, strict=True)]
-    if counted:
-        meta[EVENT_ORDER] = counted
+    if order := total_event_order(chunk.meta for chunk in chunks):
+        meta[EVENT_ORDER] = order
     return Trace(
         logits=torch.cat([c.logits for c in chunks]),
         spikes=join("spikes"),
@@ -130,3 +126,12 @@ def concatenate(traces: Iterable[Trace]) -> Trace:
         v=join("v"),
         meta=meta,
     )
+
+
+def total_event_order(metas: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
+    """The entries `EVENT_ORDER` of several traces of one model, added up; empty where there is none."""
+    total: dict[str, list[int]] = {}
+    for meta in metas:
+        for layer, counts in meta.get(EVENT_ORDER, {}).items():
+            total[layer] = [a + b for a, b in zip(total.get(layer, [0, 0]), counts, strict=True)]
+    return total

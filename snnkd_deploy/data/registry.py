@@ -91,7 +91,7 @@ DATASETS: dict[str, DatasetInfo] = {
             "series",
             "your own series, e.g. speech features",
             read_series_npz,
-            ("file", "test_file", "test_percent", "group", "group_until"),
+            ("file", "test_file", "test_percent", "group", "group_until", "channels"),
         ),
     )
 }

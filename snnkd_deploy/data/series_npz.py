@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,11 +19,14 @@ def read_series_npz(request: Request) -> Source:
 
     Option `group` names an array (N,) whose equal entries must stay on one side of every split, such as the
     speaker: a split that puts one speaker on both sides measures too well. Option `group_until` cuts text entries
-    at the first occurrence of that mark ("ab12_nohash_0.wav" until "_nohash_" is speaker "ab12").
+    at the first occurrence of that mark ("ab12_nohash_0.wav" until "_nohash_" is speaker "ab12"). Option
+    `channels`: means of neighbouring features, this many of them, for chips with few inputs (Xylo: 16).
     """
     train, test, found = load_parts(request)
     parts = [train] if test is None else [train, test]
-    pools = [Pool(_series(arrays, found), labels_of(arrays, ("y", "label"), found)) for arrays in parts]
+    channels = request.integer("channels", 0)
+    series = [_merged(_series(arrays, found), channels, found) for arrays in parts]
+    pools = [Pool(x, labels_of(a, ("y", "label"), found)) for x, a in zip(series, parts, strict=True)]
     names = class_names(list(parts), [pool.y for pool in pools], found)
     return Source(
         kind="series",
@@ -40,6 +45,19 @@ def _series(arrays: Arrays, where: str) -> Tensor:
         if name in arrays:
             return bytes_of(arrays[name], name, where, 3)
     raise DataError("the .npz lacks X", where=where, need="X (N, T, F) and y (N,)", have=", ".join(sorted(arrays)))
+
+
+def _merged(x: Tensor, channels: int, where: str) -> Tensor:
+    """(N, T, F) -> (N, T, channels): rounded means of neighbouring features, in groups that differ by one at most."""
+    features = x.shape[2]
+    if channels == 0:
+        return x
+    if not 0 < channels <= features:
+        what = "option channels is the number of features that are left"
+        raise UsageError(what, where=where, need=f"1..{features}", have=channels)
+    ends = [features * i // channels for i in range(channels + 1)]
+    means = [x[:, :, a:b].float().mean(2).round() for a, b in pairwise(ends)]
+    return torch.stack(means, 2).to(torch.uint8)
 
 
 def _groups(request: Request, arrays: Arrays, n: int, where: str) -> Tensor | None:

@@ -297,8 +297,9 @@ class _LifOverTime(torch.autograd.Function):
         (membrane,) = ctx.saved_tensors
         shape, stride, steps, bias_shape = ctx.like
         grad = grads[0]
-        if grad.stride()[1:] != stride[1:]:
-            # The membrane lies in memory as x did (channels last, perhaps): bring the gradient into that order.
+        if grad.stride()[1:] != stride[1:] or (steps > 1 and grad.stride(0) != grad[0].numel()):
+            # The membrane lies in memory as x did (channels last, perhaps): bring the gradient into that order. A sum
+            # over time hands one row to all steps (stride 0).
             ordered = torch.empty_strided((steps, *shape[1:]), (grad[0].numel(), *stride[1:]), dtype=grad.dtype)
             grad = ordered.to(grad.device).copy_(grad)
         numbers = Numbers.of(membrane, ctx.lif, ctx.chip)

@@ -206,6 +206,20 @@ def test_series(tmp_path: Path) -> None:
     assert torch.equal(frames[:, 0], data.train.x[4])
 
 
+def test_series_with_fewer_channels(tmp_path: Path) -> None:
+    arrays = series()
+    np.savez(tmp_path / "kws.npz", **arrays)
+    whole = load_dataset("series-npz", root=tmp_path, validation=0)
+    two = load_dataset("series-npz", root=tmp_path, validation=0, options={"channels": 2})
+    assert two.shape == (7, 2) and two.sha256 != whole.sha256
+    x = torch.as_tensor(whole.train.x).double()
+    expected = torch.stack([x[:, :, 0], x[:, :, 1:].mean(2).round()], 2)  # three features in two groups: 1 and 2
+    assert torch.equal(torch.as_tensor(two.train.x).double(), expected)
+    for wrong in (-1, 4):
+        with pytest.raises(UsageError, match="channels"):
+            load_dataset("series-npz", root=tmp_path, options={"channels": wrong})
+
+
 def test_series_keep_speakers_on_one_side(tmp_path: Path) -> None:
     np.savez(tmp_path / "kws.npz", **series())
     options = {"group": "clip", "group_until": "_nohash_"}

@@ -117,3 +117,13 @@ def test_compiled_neurons_give_the_same_bits():
     compile_neurons(False)
     assert torch.equal(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-6, atol=1e-6)
+
+
+def test_gradient_of_a_sum_over_time():
+    """Its rows are one and the same memory."""
+    lif, x = Lif(0.5, 1.0, sigmoid4), torch.randn(4, 2, 6)
+    sums, copies = x.clone().requires_grad_(), x.clone().requires_grad_()
+    weight = torch.randn(2, 6)
+    (lif_over_time(sums, lif).sum(0) * weight).sum().backward()
+    (lif_over_time(copies, lif) * weight.repeat(4, 1, 1)).sum().backward()
+    assert torch.equal(sums.grad, copies.grad)
