@@ -1,6 +1,6 @@
 """Every chip's student on the digits of scikit-learn: float, quantised afterwards, trained for the chip. docs/chips.md.
 
-python bench/chips_table.py                                  # about 20 minutes on two cores
+python bench/chips_table.py                                  # about 20 minutes on two busy cores
 python bench/chips_table.py --chips loihi2 speck2f --epochs 3 1 --doc /tmp/chips.md
 
 For each chip two students start from the same weights and see the same samples in the same order, with the same
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import shlex
+import statistics
 import sys
 import tempfile
 import time
@@ -109,7 +110,8 @@ class Bench:
         student.load_state_dict(result.tensors)
         return student.eval(), feed
 
-    def row(self, chip_name: str) -> list[str]:
+    def accuracies(self, chip_name: str) -> tuple[list[float], str]:
+        """Float, quantised after, trained for the chip, in %; and whether one chip holds it."""
         chip = load_chip(chip_name)
         floating, feed = self.train(chip_name, "float")
         found = [evaluate_student(floating, self.data.test, feed)["accuracy"]]
@@ -119,28 +121,40 @@ class Bench:
         found.append(evaluate_student(trained, self.data.test, feed)["accuracy"])
         problems = check_fit(trained, chip)
         fits = "yes" if not problems else f"no: {problems[0].what}"
-        setting = SETTINGS.get(chip_name, CURRENT)
-        how = f"{setting.net}, {setting.encoding}, T = {setting.steps}"
-        points = [f"{100 * x:.1f}" for x in found]
-        return [chip.name, how, *points, f"{100 * (found[2] - found[0]):+.1f}", fits]
+        return [100 * x for x in found], fits
+
+
+def row(benches: list[Bench], chip_name: str) -> list[str]:
+    setting = SETTINGS.get(chip_name, CURRENT)
+    found = [bench.accuracies(chip_name) for bench in benches]
+    columns = [[a[k] for a, _ in found] for k in range(3)]
+    differences = [chip - floating for floating, chip in zip(columns[0], columns[2], strict=True)]
+    how = f"{setting.net}, {setting.encoding}, T = {setting.steps}"
+    return [load_chip(chip_name).name, how, *map(cell, columns), cell(differences, sign="+"), found[0][1]]
+
+
+def cell(values: list[float], sign: str = "") -> str:
+    mean = format(statistics.mean(values), f"{sign}.1f")
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.1f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chips", nargs="*", default=list_chips(), choices=list_chips())
     parser.add_argument("--epochs", nargs=2, type=int, default=(20, 10), metavar=("FLOAT", "LAST"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
     parser.add_argument("--doc", type=Path, default=Path("docs/chips.md"))
     args = parser.parse_args()
     started, rows = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(args.seed, tuple(args.epochs), Path(folder))
+        benches = [Bench(seed, tuple(args.epochs), Path(folder) / str(seed)) for seed in range(args.seeds)]
         for name in args.chips:
-            rows.append(bench.row(name))
+            rows.append(row(benches, name))
             say(f"[bold]{' | '.join(rows[-1])}")
     command = shlex.join(["python", "bench/chips_table.py", *sys.argv[1:]])
     first, last = args.epochs
-    train, test = len(bench.data.train), len(bench.data.test)
+    train, test = len(benches[0].data.train), len(benches[0].data.test)
+    teacher = statistics.mean(bench.teacher_accuracy for bench in benches)
     minutes = (time.monotonic() - started) / 60
     head = ["chip", "student", "float", "quantised after", "trained for the chip", "against float", "fits one chip"]
     lines = [
@@ -149,7 +163,8 @@ def main() -> None:
         f"    {command}",
         "",
         f"Accuracy in % on {test} test samples (one sample is {100 / test:.2f} points), {train:,} to train on, teacher "
-        f"{100 * bench.teacher_accuracy:.1f} %, method {METHOD}, one seed, {minutes:.0f} min. float: {first + last} "
+        f"{100 * teacher:.1f} %, method {METHOD}, {args.seeds} seeds (± is their standard deviation), {minutes:.0f} "
+        f"minutes. float: {first + last} "
         "epochs in float. quantised after: that student on the chip's grid, not trained further. trained for the chip: "
         f"{first} epochs in float, {last} in the chip's integers. Equal weights at the "
         "start, equal order of samples.",

@@ -9,11 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from snnkd_deploy.arithmetic import decay_numbers, kept, make_neuron
+from snnkd_deploy.arithmetic import ShiftNeuron, decay_numbers, kept, make_neuron
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, STATE_MAX
+from snnkd_deploy.arithmetic.events import EventByEvent
 from snnkd_deploy.arithmetic.exact import EXACT_FLOAT32, exact_dtype
 from snnkd_deploy.chips.spec import ChipSpec, IntGrid
 from snnkd_deploy.errors import ChipError, TrainingError
+from snnkd_deploy.nets.events import event_order
 from snnkd_deploy.nets.learned_leak import learned_lif_over_time, raw_of
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
 from snnkd_deploy.nets.recurrent import recurrent_lif
@@ -68,6 +70,7 @@ class Population(nn.Module):
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("host_scale", torch.ones((), dtype=torch.float64))
         self.shift = 0
+        self.ranks: dict[str, int] = {}  # of all populations, which the student tells
         self.chip: ChipSpec | None = None
 
     # -- float ------------------------------------------------------------------------------------
@@ -101,12 +104,33 @@ class Population(nn.Module):
         drive = total.reshape(steps, -1, *total.shape[1:])
         if not self._bias_apart and bias is not None:
             drive, bias = drive + self._broadcast(bias), None
+        order = self._event_order(arriving, chip)
+        if order is not None and loop is None:
+            drive = drive + (order.effective(drive.detach()) - drive).detach()
         row = None if bias is None else self._broadcast(bias)
         driven = drive if row is None else drive + row
         if loop is None:
             return self._over_time(drive, lif, chip, steps, row), driven
         weight = loop.weight if self.mode == "float" else self.weight_int(loop)
-        return recurrent_lif(drive, weight, lif, chip, bias), driven
+        return recurrent_lif(drive, weight, lif, chip, bias, order), driven
+
+    def _event_order(self, arriving: list[Tensor], chip: ChipNeuron | None) -> EventByEvent | None:
+        """The chip's order of adding events, where it can matter."""
+        if chip is None or not isinstance(chip.neuron, ShiftNeuron):
+            return None
+        fed = [(self._rank(s), y) for s, y in zip(self.sources, self._synapses(), strict=True) if s != self.name]
+        heard = list(arriving)
+        if self.recurrent is not None:
+            most = self.chip.neuron.max_spikes if self.chip is not None else 1
+            fed.append((self._rank(self.name), self.recurrent))
+            heard.append(torch.full((1, 1), float(most)))
+        synapses = [synapse for _, synapse in fed]
+        weights = [self.weight_int(synapse) for synapse in synapses]
+        return event_order(chip.neuron, synapses, weights, [rank for rank, _ in fed], heard)
+
+    def _rank(self, source: str) -> int:
+        """Place of a source in the student, -1 for the input: chips add events in this order."""
+        return self.ranks.get(source, -1)
 
     def _over_time(self, drive: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int, bias: Tensor | None) -> Tensor:
         if self.raw_leak is not None and self.mode == "float":
