@@ -82,7 +82,7 @@ class ExactBackend:
             trace.meta[EVENT_ORDER] = order
         for name in model.spiking:
             if record.spikes and record.wants(name):
-                trace.spikes[name] = _counts(outputs[name]).cpu()
+                trace.spikes[name] = spike_counts(outputs[name]).cpu()
         silent = silent_readout(model)
         if silent is not None and record.spikes and record.wants(silent):
             shape = (inputs.steps, inputs.samples, *model.shapes[silent])
@@ -97,7 +97,7 @@ class ExactBackend:
         return trace
 
 
-def _counts(spikes: Tensor) -> Tensor:
+def spike_counts(spikes: Tensor) -> Tensor:
     """Spikes per step as uint8, or as int32 where one step may hold more than 255."""
     return spikes.to(torch.uint8 if not spikes.numel() or float(spikes.max()) <= 255 else torch.int32)
 
