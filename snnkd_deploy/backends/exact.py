@@ -13,9 +13,9 @@ from torch import Tensor
 import snnkd_deploy.backends.layers as layers
 from snnkd_deploy.arithmetic import ShiftNeuron, State, exact_dtype, integrate, make_neuron, run, shift_right_round
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, wrap_int32
+from snnkd_deploy.arithmetic.events import Arrivals, EventByEvent, order_is_free
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import DelayLine, Operator, merge_batch, run_graph
-from snnkd_deploy.backends.events import Arrivals, EventByEvent, order_is_free
 from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import EVENT_ORDER, Record, Trace, concatenate
 from snnkd_deploy.backends.unroll import weight_matrix
