@@ -70,6 +70,7 @@ def student_plan(recipe: Recipe, data: Dataset, chip: ChipSpec) -> StudentPlan:
         width=s.width,
         threshold=s.threshold,
         surrogate=s.surrogate,
+        learn_leak=s.learn_leak,
         options=dict(s.options),
         **_neuron(recipe, chip),
     )
@@ -119,6 +120,9 @@ def check_recipe(
     found.problems += option_problems(s.net, s.options)
     found.problems += _teacher_problems(recipe)
     found.attempt(lambda: _neuron(recipe, chip))
+    if s.learn_leak and chip.neuron.family == "iaf":
+        what = f"{chip.id}'s neuron has no decay that could be learned"
+        found.problems.append(Problem(what, "student.learn_leak", remedy="student.learn_leak = false"))
     found.attempt(lambda: pick_device(recipe.train.device))
     found.attempt(lambda: build_method(list(recipe.method), recipe.loss), "method")
     found.attempt(lambda: get_surrogate(s.surrogate), "student.surrogate")

@@ -63,8 +63,9 @@ class TeacherRecipe(_Section):
 
 class StudentRecipe(_Section):
     """The spiking network. `leak` is the share of the membrane kept from step to step, `current_leak` that of
-    the synaptic current; "chip" is what suits the chip (on Loihi 0.5 and 0). Encodings: see `distill.feed`;
-    `counts` is the largest number of events a pixel sends in one step. `net` may be file.py:function."""
+    the synaptic current; "chip" is what suits the chip (on Loihi 0.5 and 0). `learn_leak` trains one membrane
+    decay a layer, starting from `leak`. Encodings: see `distill.feed`; `counts` is the largest number of events a
+    pixel sends in one step. `net` may be file.py:function."""
 
     net: str = "conv"
     width: Width = 1.0
@@ -73,6 +74,7 @@ class StudentRecipe(_Section):
     counts: Annotated[int, Field(ge=1, le=255, strict=True)] = 4
     leak: Share | Literal["chip"] = "chip"
     current_leak: Decay | Literal["chip"] = "chip"
+    learn_leak: Flag = False
     threshold: Positive = 1.0
     surrogate: str = "sigmoid4"
     pool: Literal["stride", "max"] = "stride"

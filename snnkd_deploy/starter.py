@@ -156,6 +156,7 @@ def _comments() -> dict[str, str]:
         "student.encoding": "images: current, graded, counts, rate, latency; events: events, graded; series: as images",
         "student.counts": "largest number of events of a pixel in one step, with encoding counts",
         "student.leak": 'share of the membrane that stays from step to step; "chip": what suits the chip',
+        "student.learn_leak": "train one membrane decay a layer, starting from leak; rounded to the chip's grid",
         "student.current_leak": "share of the synaptic current that stays",
         "student.threshold": "lower it if layers stay silent",
         "student.surrogate": f"{_listed(SURROGATES)}: the derivative that stands in for the spike's",

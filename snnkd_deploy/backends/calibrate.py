@@ -69,7 +69,7 @@ def calibrate(model: Model, inputs: Inputs, margin: float = 1.5) -> Calibration:
         form = neuron_form(model.nodes[name], model.shapes[name], model.profile.dt_s, name)
         if isinstance(operator, _Peak) and not isinstance(form, list):
             arriving = np.abs(form.factor * operator.largest.double().numpy()).max()
-            largest[name] = float(arriving) * 4096 / max(form.Du, 1)
+            largest[name] = float(arriving) / (1.0 - form.keep_u)
     return Calibration({name: value for name, value in largest.items() if value > 0}, margin)
 
 

@@ -26,9 +26,9 @@ from snnkd_deploy.arithmetic.cuba import (
     run_in_range,
     wrap_int32,
 )
+from snnkd_deploy.arithmetic.events import Arrivals, EventByEvent, order_is_free
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import DelayLine, Operator, merge_batch, run_graph
-from snnkd_deploy.backends.events import Arrivals, EventByEvent, order_is_free
 from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import EVENT_ORDER, Record, Trace, concatenate
 from snnkd_deploy.backends.unroll import weight_matrix
@@ -123,7 +123,8 @@ class ExactBackend:
         most = (1, None) if model.profile.chip.neuron.max_spikes == 1 else (1,)
         for name in model.spiking:
             if record.spikes and record.wants(name):
-                trace.spikes[name] = _counts(outputs[name], at_most_one=model.neuron(name).max_spikes in most).cpu()
+                single = model.neuron(name).max_spikes in most
+                trace.spikes[name] = spike_counts(outputs[name], at_most_one=single).cpu()
         silent = silent_readout(model)
         if silent is not None and record.spikes and record.wants(silent):
             shape = (inputs.steps, inputs.samples, *model.shapes[silent])
@@ -149,7 +150,7 @@ def _threads_each(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _counts(spikes: Tensor, *, at_most_one: bool) -> Tensor:
+def spike_counts(spikes: Tensor, *, at_most_one: bool = False) -> Tensor:
     """Spikes per step as uint8, or as int32 where one step may hold more than 255."""
     fits = at_most_one or not spikes.numel() or float(spikes.max()) <= 255
     return spikes.to(torch.uint8 if fits else torch.int32)

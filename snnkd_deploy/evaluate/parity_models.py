@@ -46,7 +46,7 @@ class Case:
 def parity_cases(chip: ChipSpec, seed: int = 0) -> list[Case]:
     """Every kind, deterministic in `seed`."""
     cases = [_student(kind, chip, seed + i) for i, kind in enumerate(_KINDS)]
-    return [*cases, _speck(seed), _real_units(seed)]
+    return [*cases, *(_other(name, seed) for name in _OTHER), _real_units(seed)]
 
 
 def _mlp(build: Builder) -> Student:
@@ -84,10 +84,18 @@ _KINDS: dict[str, tuple[Callable[[Builder], Student], dict[str, Any]]] = {
 }
 
 
-def _speck(seed: int) -> Case:
-    """Another family: integrate and fire, several spikes a step, whatever the chip of the other models."""
-    chip = load_chip("speck2f")
-    return _student("speck", chip, seed, _conv, {"encoding": "events", "levels": 1, **neuron_of(chip)})
+# Models of other families on their own chips, whatever the chip of the rest: name -> (chip, network, plan).
+_OTHER: dict[str, tuple[str, Callable[[Builder], Student], dict[str, Any]]] = {
+    "speck": ("speck2f", _conv, {"levels": 1}),
+    "xylo": ("xylo_a2", _mlp, {"levels": 15, "threshold": 0.2, "input_shape": (1, 4, 4)}),
+    "xylo_recurrent": ("xylo_a2", _recurrent, {"levels": 3, "threshold": 0.2, "input_shape": (1, 4, 4)}),
+}
+
+
+def _other(name: str, seed: int) -> Case:
+    chip_id, network, special = _OTHER[name]
+    chip = load_chip(chip_id)
+    return _student(name, chip, seed, network, {"encoding": "events", **special, **neuron_of(chip)})
 
 
 def _student(
@@ -116,8 +124,8 @@ def _student(
     def make(samples: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
         if plan.encoding == "current":
-            return rng.integers(0, plan.levels + 1, (1, samples, *_MAP))
-        fires = rng.random((STEPS, samples, *_MAP)) < 0.25
+            return rng.integers(0, plan.levels + 1, (1, samples, *plan.input_shape))
+        fires = rng.random((STEPS, samples, *plan.input_shape)) < 0.25
         return fires * (rng.integers(1, plan.levels + 1, fires.shape))
 
     return Case(kind, model, "exact", make)

@@ -34,10 +34,10 @@ def ungroup(nodes: dict[str, nir.NIRNode]) -> tuple[dict[str, nir.NIRNode], dict
 
 def full_kernel(node: nir.Conv1d | nir.Conv2d) -> np.ndarray:
     """The kernel (out, in, ...) that does the same without groups."""
-    return _full(node.weight, int(np.asarray(node.groups)))
+    return full_weight(node.weight, int(np.asarray(node.groups)))
 
 
-def _full(weight: np.ndarray, groups: int) -> np.ndarray:
+def full_weight(weight: np.ndarray, groups: int) -> np.ndarray:
     """(out, in/groups, ...) -> (out, in, ...): block-diagonal in the channels."""
     out, width = weight.shape[:2]
     full = np.zeros((out, width * groups, *weight.shape[2:]), dtype=weight.dtype)
@@ -60,7 +60,7 @@ def regroup(graph: nir.NIRGraph, where: str) -> None:
             width = inputs // count
             rows = [node.weight[r, r // (out // count) * width :][:width] for r in range(out)]
             small = np.ascontiguousarray(np.stack(rows))
-            if out % count or inputs % count or not np.array_equal(_full(small, count), node.weight):
+            if out % count or inputs % count or not np.array_equal(full_weight(small, count), node.weight):
                 raise ValueError(f"{name} is not a convolution in {count} groups")
             node.weight, node.groups = small, count
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import nir
 import numpy as np
 
-from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT
+from snnkd_deploy.arithmetic import decay_numbers
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.errors import GraphError, Problem
-from snnkd_deploy.graph.cuba_nodes import input_gain, readout_node, spiking_node, takes_bias_through_synapse
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import Encoding, NodeParams, SynapseParams
 from snnkd_deploy.graph.topology import Shape
+from snnkd_deploy.lower.deviations import notes_on
 from snnkd_deploy.lower.integers import quantise_host, quantise_population
+from snnkd_deploy.lower.membrane import chip_membrane, input_gain
 from snnkd_deploy.lower.neuron_form import NeuronForm
 from snnkd_deploy.lower.paths import Convolution, Linear, Path, Synapse
 from snnkd_deploy.lower.report import LayerReport
@@ -25,11 +26,15 @@ ALWAYS = "always"
 
 @dataclass(frozen=True)
 class Way:
-    """A path as one synapse: `merged` as the graph means it, `synapse` in units of the target's membrane."""
+    """A path as one synapse: `merged` as the graph means it, `synapse` in units of the target's membrane.
+
+    `wait`: timesteps that its spikes are held back for, beyond the graph's own delays (see `hops`).
+    """
 
     path: Path
     merged: Synapse
     synapse: Synapse
+    wait: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,15 @@ class Population:
     form: NeuronForm
     ways: tuple[Way, ...]
     constant: np.ndarray
+    late: int = 0
 
 
 class Assembly:
     """Collects nodes, edges, parameters, reports, and everything that stands in the way."""
 
-    def __init__(self, model: Model, chip: ChipSpec, encoding: Encoding, measured: dict[str, float]) -> None:
+    def __init__(self, model: Model, chip: ChipSpec, encoding: Encoding, measured: dict[str, float], last: str) -> None:
         self.model, self.chip, self.encoding, self.measured = model, chip, encoding, measured
+        self.bias_exp, self.last = chip.neuron.input_shift, last
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.params: dict[str, NodeParams] = {}
@@ -65,11 +72,11 @@ class Assembly:
     def problem(self, what: str, where: str, **more: str) -> None:
         self.problems.append(Problem(what, where, **more))
 
-    def finish(self, end: str) -> nir.NIRGraph:
+    def finish(self) -> nir.NIRGraph:
         """The graph with its output. Raises GraphError with all that was found on the way."""
         if self.problems:
             raise GraphError.from_problems(self.problems)
-        heard = self.reports[-1].name if end == self.model.output_name else end
+        heard = self.reports[-1].name if self.last == self.model.output_name else self.last
         shape = self.model.shapes[self.model.output_name]
         if len(shape) != len(self.model.shapes.get(heard, shape)):
             heard = self._flattened(heard, self.model.shapes[heard])
@@ -95,7 +102,7 @@ class Assembly:
         if any(way.path.source == ALWAYS for way in population.ways):
             self._add_always()
             notes.append(f"its bias comes as spikes of the extra neuron '{ALWAYS}'")
-        if np.any(population.constant) and form.Du != DECAY_ONE:
+        if np.any(population.constant) and form.keep_u > 0:
             notes.append("a bias enters the current in the graph, the membrane on the chip: right once it has settled")
         weights = [way.synapse.weight for way in population.ways]
         loudest = [self._loudest(way.path.source) for way in population.ways]
@@ -103,20 +110,24 @@ class Assembly:
             weights,
             loudest,
             drive,
-            form.threshold,
-            form.Du,
+            form,
             self.chip,
             population.name,
+            fires=self.model.profile.fires,
+            steps=self.model.profile.steps,
             largest_current=self.measured.get(population.original),
         )
         if isinstance(quantised, Problem):
             self.problems.append(quantised)
             return
-        if population.original in self.measured and quantised.headroom < 1:
-            notes.append("the current may wrap")
+        notes += notes_on(self.chip, form, quantised, drive, loudest, self.model.profile.steps)
+        if population.late:
+            notes.append(
+                f"runs {population.late} steps behind the graph; its bias and leak run from step 0 all the same"
+            )
         scale = quantised.scale
         through, register = self._split_bias(population, quantised.bias)
-        gain = input_gain(form.Du, form.Dv)
+        gain = input_gain(form.keep_v, form.keep_u)
         names = []
         for number, (way, integers) in enumerate(zip(population.ways, quantised.weights, strict=True)):
             name = self._weight_name(population, way, number)
@@ -130,8 +141,7 @@ class Assembly:
                 kind=population.kind,
                 synapses=tuple(names),
                 scale=scale,
-                Du=form.Du,
-                Dv=form.Dv,
+                numbers=dict(form.numbers),
                 vth=quantised.vth,
                 decay_error=form.decay_error,
                 weight_error_max=quantised.weight_error_max,
@@ -141,6 +151,7 @@ class Assembly:
                 bias_error=quantised.bias_error,
                 headroom=quantised.headroom,
                 headroom_measured=population.original in self.measured,
+                late=population.late,
                 notes=tuple(notes),
             )
         )
@@ -151,7 +162,7 @@ class Assembly:
         if len(ways) != 1 or ways[0].path.source != self.model.input_name:
             self.problem("a population that the host drives can have no other input", population.name)
             return
-        if form.Du != DECAY_ONE or form.threshold is None or self._delays(population, ways[0])[0]:
+        if form.keep_u > 0 or form.threshold is None or self._delays(population, ways[0])[0]:
             self.problem(
                 "the host can only drive a spiking population without current memory and without delays",
                 population.name,
@@ -166,13 +177,13 @@ class Assembly:
         weight = ways[0].synapse.weight
         host = quantise_host(weight, per_channel[:, 0], self.encoding.levels, self.chip)
         vth = round(host.scale * form.threshold)
-        if vth < 2 or vth > self.chip.parameters.threshold.hi:
-            have = f"{vth}"
-            self.problem(
-                "the threshold does not fit the image's currents", population.name, need="2..131071", have=have
-            )
+        allowed = self.chip.parameters.threshold
+        lowest = max(2, allowed.lo)
+        if vth < lowest or vth > allowed.hi:
+            what = "the threshold does not fit the image's currents"
+            self.problem(what, population.name, need=f"{lowest}..{allowed.hi}", have=f"{vth}")
             return
-        scale = host.scale * input_gain(form.Du, form.Dv) * 2.0**host.shift
+        scale = host.scale * input_gain(form.keep_v, form.keep_u) * 2.0**host.shift
         name = self._weight_name(population, ways[0], 0)
         params = SynapseParams(place="host", weight_scale=scale, bias_scale=scale, shift=host.shift)
         self._weights(name, population, ways[0], host.weight / scale, host.bias / scale, params)
@@ -183,8 +194,7 @@ class Assembly:
                 kind=population.kind,
                 synapses=(name,),
                 scale=host.scale,
-                Du=form.Du,
-                Dv=form.Dv,
+                numbers=dict(form.numbers),
                 vth=vth,
                 decay_error=form.decay_error,
                 weight_error_max=host.weight_error_max,
@@ -198,7 +208,7 @@ class Assembly:
         )
 
     def _add_always(self) -> None:
-        """v = 64 > 0 in every step. NIR wants a node to have an input: it hears the input with weight 0."""
+        """Its bias alone passes the threshold in every step. NIR wants an input: it hears the input with weight 0."""
         if ALWAYS in self.nodes:
             return
         name = f"{ALWAYS}_silent"
@@ -206,31 +216,36 @@ class Assembly:
         self.nodes[name] = nir.Linear(np.zeros((1, int(np.prod(shape)))))
         self.params[name] = SynapseParams(weight_scale=1.0)
         self.edges += [(self._flattened(source, shape), name), (name, ALWAYS)]
-        self.nodes[ALWAYS], self.params[ALWAYS] = spiking_node(
+        spec, allowed = self.chip.neuron, self.chip.parameters.threshold
+        vth = allowed.lo
+        mantissa = vth + 1 if spec.fires == ">" else vth
+        self.nodes[ALWAYS], self.params[ALWAYS] = chip_membrane(
+            spec,
             (1,),
-            Du=DECAY_ONE,
-            Dv=DECAY_ONE,
-            vth=0,
+            {**decay_numbers(self.chip, 0.0, 0.0), "vth": vth},
             scale=1.0,
+            bias_exp=self.bias_exp,
             dt_s=self.model.profile.dt_s,
-            bias=np.array([1 << INPUT_SHIFT]),
+            bias=np.array([mantissa << self.bias_exp]),
         )
 
     def _loudest(self, source: str) -> float:
         """Largest value that a source sends."""
-        if source != self.model.input_name or self.encoding.kind == "events":
+        if source != self.model.input_name:
             return 1.0
+        if self.encoding.kind == "events":
+            return 1.0 if self.chip.neuron.max_input == 1 else float(self.encoding.levels)
         return float(2**self.encoding.bits - 1) if self.encoding.bits else float(self.encoding.levels)
 
     def _split_bias(self, population: Population, mantissa: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """(per channel on the first synapse, per neuron in the node), in units of v; None for zeros."""
-        units = mantissa << INPUT_SHIFT
+        units = mantissa << self.bias_exp
         if not units.any():
             return None, None
         per_channel = units.reshape(units.shape[0], -1)
         # Delay nodes behind a synapse would hold its bias back.
         behind = any(isinstance(self._delays(population, way)[1], np.ndarray) for way in population.ways)
-        if takes_bias_through_synapse(population.form.Du) and np.all(per_channel == per_channel[:, :1]) and not behind:
+        if population.form.keep_u == 0 and np.all(per_channel == per_channel[:, :1]) and not behind:
             return per_channel[:, 0], None
         return None, units
 
@@ -245,28 +260,23 @@ class Assembly:
         return name
 
     def _neuron(self, population: Population, scale: float, vth: int | None, register: np.ndarray | None) -> None:
-        form = population.form
-        if vth is None:
-            node, params = readout_node(
-                population.shape,
-                Du=form.Du,
-                Dv=form.Dv,
-                read="v",
-                scale=scale,
-                dt_s=self.model.profile.dt_s,
-                bias=register,
-            )
-        else:
-            node, params = spiking_node(
-                population.shape,
-                Du=form.Du,
-                Dv=form.Dv,
-                vth=vth,
-                scale=scale,
-                dt_s=self.model.profile.dt_s,
-                bias=register,
-            )
-        self.nodes[population.name], self.params[population.name] = node, params
+        form, spec = population.form, self.chip.neuron
+        numbers = dict(form.numbers)
+        if vth is not None:
+            numbers["vth"] = vth
+            if spec.family == "iaf":
+                numbers["v_min"] = -vth if spec.floor == "threshold" else None
+            if population.original == self.last and spec.max_output_spikes is not None:
+                numbers["max_spikes"] = spec.max_output_spikes
+        self.nodes[population.name], self.params[population.name] = chip_membrane(
+            spec,
+            population.shape,
+            numbers,
+            scale=scale,
+            bias_exp=self.bias_exp,
+            dt_s=self.model.profile.dt_s,
+            bias=register,
+        )
 
     def _synapse(
         self, name: str, population: Population, way: Way, integers: np.ndarray, scale: float, bias: np.ndarray | None
@@ -274,7 +284,7 @@ class Assembly:
         graded = way.path.source == self.model.input_name and self.encoding.kind == "graded"
         params = SynapseParams(
             weight_scale=scale,
-            bias_scale=scale * (1 << INPUT_SHIFT),
+            bias_scale=scale * (1 << self.bias_exp),
             message_bits=max(1, self.encoding.bits) if graded else 0,
         )
         real_bias = None if bias is None else bias / params.bias_scale
@@ -316,7 +326,7 @@ class Assembly:
 
     def _delays(self, population: Population, way: Way) -> tuple[tuple[int, ...], np.ndarray | None]:
         """Delays of the path: (per input of the synapse, per target neuron behind it)."""
-        ahead: np.ndarray = np.zeros(1, dtype=np.int64)
+        ahead: np.ndarray = np.full(1, way.wait, dtype=np.int64)
         behind: np.ndarray | None = None
         nodes = way.path.nodes
         for place, name in enumerate(nodes):

@@ -13,7 +13,6 @@ import nir
 import numpy as np
 import torch
 
-from snnkd_deploy.arithmetic.cuba import DECAY_ONE
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.errors import GraphError, Problem
 from snnkd_deploy.graph.check import check_model
@@ -21,7 +20,9 @@ from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import ChipStamp, Encoding, Profile
 from snnkd_deploy.graph.topology import NEURONS, SPIKING
 from snnkd_deploy.lower.assemble import ALWAYS, Assembly, Population, Way
-from snnkd_deploy.lower.neuron_form import NeuronForm, neuron_form
+from snnkd_deploy.lower.hops import align_hops
+from snnkd_deploy.lower.neuron_form import neuron_form
+from snnkd_deploy.lower.operations import operations_lacking, written_out
 from snnkd_deploy.lower.paths import Convolution, Linear, Path, apply, merge_path, paths_into, scaled
 from snnkd_deploy.lower.report import LoweringReport, PassReport
 from snnkd_deploy.lower.response import response, zeros_for
@@ -59,21 +60,24 @@ def lower_model(
     )
     problems = _impossible(model, chip)
     names, end = _populations(model)
-    found = [_population(model, name, input_scale, problems) for name in names]
+    found = [_population(model, name, chip, encoding.kind, input_scale, problems) for name in names]
     populations = [population for population in found if population is not None]
+    if len(populations) == len(names):
+        populations, unaligned = align_hops(model, populations, chip)
+        problems += unaligned
     if problems:
         raise GraphError.from_problems(problems)
     passes = (_check_responses(model, populations),)
     measured = (
         {} if calibration is None else {n: c * calibration.margin for n, c in calibration.largest_current.items()}
     )
-    assembly = Assembly(model, chip, encoding, measured)
+    assembly = Assembly(model, chip, encoding, measured, end)
     for population in populations:
         assembly.add(population)
-    graph = assembly.finish(end)
+    graph = assembly.finish()
     profile = Profile(
         dt_s=model.profile.dt_s,
-        reset="zero",
+        reset=chip.neuron.reset,
         fires=chip.neuron.fires,
         encoding=encoding,
         steps=model.profile.steps,
@@ -93,14 +97,17 @@ def lower_model(
 def _impossible(model: Model, chip: ChipSpec) -> list[Problem]:
     """What no rewriting can help with."""
     problems = []
-    refused = chip.operations.refused
-    if chip.neuron.family != "cuba_lif":
-        problems.append(Problem(f"{chip.id} has neurons of family {chip.neuron.family}", "chip", "cuba_lif"))
-    if model.profile.reset != chip.neuron.reset:
-        why = refused.get("soft_reset", f"{chip.id} resets to {chip.neuron.reset}")
-        problems.append(Problem("reset by subtraction has no counterpart on the chip", "profile.reset", remedy=why))
-    if model.profile.fires != chip.neuron.fires:
-        problems.append(Problem("the threshold test differs", "profile.fires", chip.neuron.fires, model.profile.fires))
+    spec, have = chip.neuron, model.profile
+    if have.reset != spec.reset:
+        kind = {"zero": "to zero", "subtract": "by subtraction"}
+        what = f"reset {kind[have.reset]} has no counterpart on the chip"
+        why = chip.operations.refused.get("soft_reset" if have.reset == "subtract" else "hard_reset")
+        remedy = why or f"train the network with reset {kind[spec.reset]}"
+        problems.append(Problem(what, "profile.reset", spec.reset, have.reset, remedy))
+    # A threshold half an integer up says > and >= alike.
+    if have.fires != spec.fires and spec.family != "float_lif":
+        remedy = f"--fires '{spec.fires}', where it may differ in a membrane that is just at the threshold"
+        problems.append(Problem("the threshold test differs", "profile.fires", spec.fires, have.fires, remedy))
     if model.profile.v0 != 0:
         problems.append(Problem("the chip starts at v = 0", "profile.v0", "0", f"{model.profile.v0:g}"))
     if model.on_chip_grid:
@@ -129,30 +136,33 @@ def _populations(model: Model) -> tuple[list[str], str]:
     return [*names, model.output_name], model.output_name
 
 
-def _population(model: Model, name: str, unit: float, problems: list[Problem]) -> Population | None:
+def _population(
+    model: Model, name: str, chip: ChipSpec, encoding: str, unit: float, problems: list[Problem]
+) -> Population | None:
     """One population with its ways in, in float. `unit`: real value of the input's 1. Obstacles go to `problems`."""
     shape = model.shapes[name]
     is_output = name == model.output_name
-    form: NeuronForm | list[Problem]
-    if is_output:  # a linear readout adds up over time
-        form = NeuronForm(DECAY_ONE, 0, np.ones(shape), np.ones(shape), np.zeros(shape), None, 0.0)
-    else:
-        form = neuron_form(model.nodes[name], shape, model.profile.dt_s, name)
+    dt_s = model.profile.dt_s
+    node = nir.I(np.full(shape, 1.0 / dt_s)) if is_output else model.nodes[name]  # a linear readout adds up over time
+    form = neuron_form(node, shape, dt_s, name, chip)
     before = len(problems)
     if isinstance(form, list):
         problems += form
-        return None
-    ways = []
+    ways: list[Way] = []
+    merged_ways = []
     for path in paths_into(model, name):
         merged = merge_path(model, path)
         if isinstance(merged, Problem):
             problems.append(merged)
-        elif len(shape) > 1 and not isinstance(merged, Convolution):
+            continue
+        merged = written_out(merged, chip)
+        merged_ways.append((path, merged))
+        if len(shape) > 1 and not isinstance(merged, Convolution):
             remedy = "a population between them, or pooling without overlap"
             problems.append(
                 Problem(f"{' - '.join(path.nodes)} into maps is no single convolution", name, remedy=remedy)
             )
-        else:
+        elif not isinstance(form, list):
             factor = form.factor * (unit if path.source == model.input_name else 1.0)
             synapse = scaled(merged, factor)
             if synapse is None:
@@ -160,15 +170,16 @@ def _population(model: Model, name: str, unit: float, problems: list[Problem]) -
                 problems.append(Problem(what, name, remedy="one threshold and one r a channel"))
             else:
                 ways.append(Way(path, merged, synapse))
-    if len(problems) > before:
+    problems += operations_lacking(model, name, merged_ways, chip, encoding)
+    if isinstance(form, list) or len(problems) > before:
         return None
     constant = response(model, name, zeros_for(model))[0].numpy()
-    if form.Du != DECAY_ONE and len(shape) == 1 and constant.any():
+    if form.keep_u > 0 and len(shape) == 1 and constant.any() and not chip.neuron.hop_delay:
         # A bias that is filtered like any input comes as one more input: a neuron that always fires.
         merged = Linear(constant[:, None])
         ways.append(Way(Path(ALWAYS, name, ()), merged, Linear(merged.weight * form.factor[:, None])))
         constant = np.zeros(shape)
-    kind = "readout" if is_output else type(model.nodes[name]).__name__
+    kind = "readout" if is_output else type(node).__name__
     target = _free_name(model, READOUT) if is_output else name
     return Population(target, name, kind, shape, form, tuple(ways), constant)
 

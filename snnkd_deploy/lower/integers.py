@@ -1,7 +1,7 @@
 """From real weights of a population to the chip's integers: the scale, the roundings, what they cost.
 
-With S integers per real unit: weight rint(S w) on the grid, threshold rint(S th), bias rint(S d) with exponent 6.
-Any real S is legal. Wanted is the one that uses the weight grid fully and keeps the current inside its register.
+With S integers per real unit: weight rint(S w) on the grid, threshold rint(S th), bias mantissa rint(S d).
+Any real S is legal. Wanted is the one that uses the weight grid fully and keeps the states inside their registers.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX
 from snnkd_deploy.chips.spec import ChipSpec, IntGrid
 from snnkd_deploy.errors import Problem
 from snnkd_deploy.graph.netx_weights import changed_by_netx
+from snnkd_deploy.lower.neuron_form import NeuronForm
+from snnkd_deploy.lower.registers import capacity, is_bound, worst_case
 from snnkd_deploy.nets.scales import weight_scale
 
 # The share of the register that the largest current may fill after the scale has been chosen.
@@ -23,7 +24,7 @@ _SMALLEST_THRESHOLD = 2
 
 @dataclass(frozen=True)
 class Quantised:
-    """Integers of one population. `weights` in the order given; `bias` mantissas with exponent 6."""
+    """Integers of one population. `weights` in the order given; `bias` mantissas with exponent `input_shift`."""
 
     scale: float
     weights: tuple[np.ndarray, ...]
@@ -41,99 +42,103 @@ def quantise_population(
     weights: list[np.ndarray],
     loudest: list[float],
     bias: np.ndarray,
-    threshold: float | None,
-    Du: int,
+    form: NeuronForm,
     chip: ChipSpec,
     name: str,
     *,
+    fires: str,
+    steps: int | None = None,
     largest_current: float | None = None,
 ) -> Quantised | Problem:
     """weights (out, ...) real and in membrane units, `loudest` the largest value of each one's source.
 
-    `largest_current`: measured |c| in real units, used in place of the worst case that the weights allow.
+    fires: the graph's threshold test. `steps`: how long it runs, where that is known. `largest_current`: measured
+    |c| in real units, used in place of the worst case that the weights allow.
     """
-    grids = chip.parameters
-    limit = _limit(weights, loudest, bias, threshold, Du, chip, largest_current)
-    scale = exact_scale(weights, threshold, grids.weight, limit) or min(weight_scale(weights, grids.weight), limit)
-    if threshold and scale * threshold >= 8 and exact_scale(weights, threshold, grids.weight, limit) is None:
-        scale = np.floor(scale * threshold) / threshold  # a whole threshold has no rounding error
-    if threshold and round(scale * threshold) < _SMALLEST_THRESHOLD:
-        largest = max(float(np.abs(w).max()) for w in weights if w.size)
+    grids, threshold = chip.parameters, form.threshold
+
+    def worst(parts: list[np.ndarray], bias: float, level: float, measured: float | None) -> float:
+        total = sum(f * _row_sum(w) for w, f in zip(parts, loudest, strict=True))
+        if measured is not None:
+            total = measured * (1.0 - form.keep_u)
+        if chip.neuron.family != "cuba_lif":  # Loihi's bias does not pass the current, which is its narrow register
+            total += bias
+        largest = max((float(np.abs(w).max()) for w in parts if w.size), default=0.0)
+        return worst_case(chip, form.keep_u, total=total, largest=largest, threshold=level, steps=steps)
+
+    if threshold == 0 and 0 not in grids.threshold:
+        return Problem("a threshold of 0", name, f"{grids.threshold.lo} or more", "0", "a threshold above v_reset")
+    widest = float(np.abs(bias).max(initial=0.0))
+    limit = np.inf
+    if threshold:
+        limit = min(limit, grids.threshold.hi / threshold)
+    if widest:
+        limit = min(limit, grids.bias.mantissa.span / widest)
+    reach = worst(weights, widest, threshold or 0.0, largest_current)
+    if reach > 0 and (is_bound(chip) or largest_current is not None):
+        limit = min(limit, _FILL * capacity(chip) / reach)
+    lowest = max(_SMALLEST_THRESHOLD, grids.threshold.lo) / threshold if threshold else 0.0
+    exact = exact_scale(weights, threshold, grids.weight, limit, lowest)
+    # Thresholds that must exceed every weight (Speck) ask for more than the weight grid would.
+    raised = lowest if grids.threshold.lo > _SMALLEST_THRESHOLD else 0.0
+    scale = exact or min(max(weight_scale(weights, grids.weight), raised), limit)
+    half = 0.5 if chip.neuron.family == "float_lif" else 0.0  # such thresholds lie half an integer up
+    if threshold and exact is None and scale * threshold >= max(8, grids.threshold.lo + 1):
+        scale = (np.floor(scale * threshold) - half) / threshold  # a whole threshold has no rounding error
+    vth = None if threshold is None else max(0, _threshold(scale * threshold, fires, half))
+    if threshold and vth is not None and vth < lowest * threshold - half * 2:
+        largest = max((float(np.abs(w).max()) for w in weights if w.size), default=0.0)
         return Problem(
-            "the threshold would round to nothing",
+            "the threshold would round to nothing" if grids.threshold.lo <= 2 else "the threshold has no legal integer",
             name,
-            f"weights below {grids.weight.hi / _SMALLEST_THRESHOLD:g} thresholds",
-            f"largest weight {largest:g}, threshold {threshold:g}",
+            f"{lowest * threshold:.0f} or more, with weights below {grids.weight.hi / lowest / threshold:g} thresholds",
+            f"{vth}, largest weight {largest:g}, bias {widest:g}, threshold {threshold:g}",
             "smaller weights, or --calibrate where the worst case limits the scale",
         )
     integers = []
     saturated = 0
     for weight in weights:
-        steps = np.rint(weight * scale / grids.weight.step) * grids.weight.step
-        clipped = np.clip(steps, grids.weight.lo, grids.weight.hi)
-        saturated += int((clipped != steps).sum())
-        integers.append(_past_netx(clipped.astype(np.int64), grids.weight.step))
+        rounded = np.rint(weight * scale / grids.weight.step) * grids.weight.step
+        clipped = np.clip(rounded, grids.weight.lo, grids.weight.hi).astype(np.int64)
+        saturated += int((clipped != rounded).sum())
+        integers.append(_past_netx(clipped, grids.weight.step) if chip.neuron.family == "cuba_lif" else clipped)
     mantissa = np.rint(bias * scale)
     allowed = grids.bias.mantissa
-    kept = np.clip(mantissa, allowed.lo, allowed.hi)
-    saturated += int((kept != mantissa).sum())
+    clipped_bias = np.clip(mantissa, allowed.lo, allowed.hi)
+    saturated += int((clipped_bias != mantissa).sum())
     peak = max((float(np.abs(w).max()) for w in weights if w.size), default=0.0) or 1.0
     errors = np.concatenate([(w - q / scale).ravel() for w, q in zip(weights, integers, strict=True)]) / peak
-    vth = None if threshold is None else round(scale * threshold)
+    measured = None if largest_current is None else largest_current * scale
+    filled = worst(integers, float(np.abs(clipped_bias).max(initial=0.0)), float(vth or 0), measured)
     return Quantised(
         scale=float(scale),
         weights=tuple(integers),
         vth=vth,
-        bias=kept.astype(np.int64),
+        bias=clipped_bias.astype(np.int64),
         saturated=saturated,
         weight_error_max=float(np.abs(errors).max(initial=0.0)),
         weight_error_rms=float(np.sqrt((errors**2).mean())) if errors.size else 0.0,
-        threshold_error=abs(vth / scale - threshold) / threshold if threshold and vth is not None else 0.0,
-        bias_error=float(np.abs(kept / scale - bias).max(initial=0.0)) / (threshold or peak),
-        headroom=_headroom(integers, loudest, Du, scale, largest_current),
+        threshold_error=abs((vth + half) / scale - threshold) / threshold if threshold and vth is not None else 0.0,
+        bias_error=float(np.abs(clipped_bias / scale - bias).max(initial=0.0)) / (threshold or peak),
+        headroom=capacity(chip) / filled if filled else np.inf,
     )
 
 
-def _limit(
-    weights: list[np.ndarray],
-    loudest: list[float],
-    bias: np.ndarray,
-    threshold: float | None,
-    Du: int,
-    chip: ChipSpec,
-    largest_current: float | None,
-) -> float:
-    """Largest legal scale: threshold register, bias register, and a current that never wraps."""
-    grids = chip.parameters
-    limit = np.inf
-    if threshold:
-        limit = min(limit, grids.threshold.hi / threshold)
-    if np.any(bias):
-        limit = min(limit, grids.bias.mantissa.span / float(np.abs(bias).max()))
-    reach = largest_current
-    if reach is None:
-        reach = sum(f * _row_sum(w) for w, f in zip(weights, loudest, strict=True)) * DECAY_ONE / Du
-    if reach > 0:
-        limit = min(limit, _FILL * STATE_MAX / (1 << INPUT_SHIFT) / reach)
-    return float(limit)
+def _threshold(level: float, fires: str, half: float) -> int:
+    """The register for a threshold of `level` integers. Half an integer up it says both > and >= of integers."""
+    if not half:
+        return round(level)
+    return int(np.floor(level + 1e-9)) if fires == ">" else int(np.ceil(level - 1e-9)) - 1
 
 
 def _row_sum(weight: np.ndarray) -> float:
     return float(np.abs(weight).reshape(weight.shape[0], -1).sum(1).max(initial=0.0))
 
 
-def _headroom(
-    integers: list[np.ndarray], loudest: list[float], Du: int, scale: float, largest_current: float | None
-) -> float:
-    if largest_current is not None:
-        reach = largest_current * scale
-    else:
-        reach = sum(f * _row_sum(w) for w, f in zip(integers, loudest, strict=True)) * DECAY_ONE / Du
-    return STATE_MAX / (reach * (1 << INPUT_SHIFT)) if reach else np.inf
-
-
-def exact_scale(weights: list[np.ndarray], threshold: float | None, grid: IntGrid, limit: float) -> float | None:
-    """A scale at which every weight is on the grid as it is (networks that were quantised before), or None."""
+def exact_scale(
+    weights: list[np.ndarray], threshold: float | None, grid: IntGrid, limit: float, lowest: float = 0.0
+) -> float | None:
+    """A scale in lowest..limit at which every weight is on the grid as it is (networks quantised before), or None."""
     values = np.unique(np.abs(np.concatenate([np.ravel(w) for w in weights]))) if weights else np.zeros(0)
     values = values[values > 0]
     if values.size == 0 or values.size > grid.span // grid.step + 1:
@@ -146,11 +151,11 @@ def exact_scale(weights: list[np.ndarray], threshold: float | None, grid: IntGri
             return None
     base = grid.step / unit
     most = int(min(limit, grid.span / largest * (1 + 1e-9)) / base)
-    for factor in range(most, 0, -1):
+    for factor in range(most, max(0, int(np.ceil(lowest / base * (1 - 1e-9))) - 1), -1):
         scale = base * factor
         if not threshold or abs(scale * threshold - round(scale * threshold)) < 1e-6 * scale * threshold:
             return scale
-    return base * most if most >= 1 else None
+    return base * most if most >= 1 and base * most >= lowest * (1 - 1e-9) else None
 
 
 def _common_divisor(a: float, b: float, tolerance: float) -> float:

@@ -10,16 +10,17 @@ from typing import Any
 class LayerReport:
     """One population. Errors are relative to the largest weight, the threshold and the decay's full scale.
 
-    `headroom` is the register's limit over the largest current that can occur: below 1 it may wrap. It is proven
-    from the weights, or (`headroom_measured`) taken from the calibration inputs with a margin.
+    `numbers`: the chip's decays, as its family names them. `headroom` is the register's limit over the largest state
+    that can occur: below 1 it may wrap, or saturate where the chip does. It is proven from the weights, or
+    (`headroom_measured`) taken from the calibration inputs with a margin. `late`: timesteps by which the population
+    runs behind the graph's.
     """
 
     name: str
     kind: str
     synapses: tuple[str, ...]
     scale: float
-    Du: int
-    Dv: int
+    numbers: dict[str, Any]
     vth: int | None
     decay_error: float
     weight_error_max: float
@@ -29,6 +30,7 @@ class LayerReport:
     bias_error: float
     headroom: float
     headroom_measured: bool = False
+    late: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -53,20 +55,23 @@ class LoweringReport:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-ready. The decays stand in the layer itself (`Du`, `Dv`, `dash_mem`, `alpha`, ...) as well."""
+        found = asdict(self)
+        for layer in found["layers"]:
+            layer.update(layer["numbers"])
+        return found
 
     def render(self) -> str:
         """A table for the terminal."""
         lines = [f"lowered onto {self.chip}"]
-        head = ("layer", "neuron", "Du", "Dv", "vth", "decay err", "weight err", "clipped", "vth err", "headroom")
+        head = ("layer", "neuron", "decays", "vth", "decay err", "weight err", "clipped", "vth err", "headroom")
         rows = [head]
         for layer in self.layers:
             rows.append(
                 (
                     layer.name,
                     layer.kind,
-                    str(layer.Du),
-                    str(layer.Dv),
+                    _decays(layer.numbers),
                     "-" if layer.vth is None else str(layer.vth),
                     f"{layer.decay_error:.1e}",
                     f"{layer.weight_error_rms:.1e}",
@@ -83,3 +88,8 @@ class LoweringReport:
         notes = [f"{layer.name}: {note}" for layer in self.layers for note in layer.notes]
         lines += [f"  note: {note}" for note in (*self.notes, *notes)]
         return "\n".join(lines)
+
+
+def _decays(numbers: dict[str, Any]) -> str:
+    told = [f"{key} {value:.6g}" for key, value in numbers.items() if value is not None]
+    return ", ".join(told) or "none"

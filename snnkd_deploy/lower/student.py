@@ -12,17 +12,15 @@ from snnkd_deploy.arithmetic import kept
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.errors import GraphError
 from snnkd_deploy.graph.check import check_model
-from snnkd_deploy.graph.cuba_nodes import membrane_node
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import (
     ChipStamp,
     Encoding,
-    NeuronParams,
     NodeParams,
     Profile,
-    ReadoutParams,
     SynapseParams,
 )
+from snnkd_deploy.lower.membrane import chip_membrane, input_gain
 from snnkd_deploy.nets.operations import operations_lacking
 from snnkd_deploy.nets.population import HOST_WEIGHTS, Population
 from snnkd_deploy.nets.student import Student
@@ -114,22 +112,11 @@ class _Lowering:
             # A bias adds to v, NIR's affine bias would pass through the current: it becomes the neuron's v_leak.
             per_channel = population.bias_mantissa().double().cpu().numpy() * (1 << population.bias_exp)
             bias = per_channel.reshape(-1, *[1] * (len(population.shape) - 1))
-        vth = numbers.get("vth")
-        node, leak_scale = membrane_node(
-            population.shape,
-            keep_v=keep_v,
-            keep_u=keep_u,
-            threshold=None if vth is None else vth / scale,
-            dt_s=self.dt_s,
-            unit=scale * (1 << population.bias_exp),
-            bias=bias,
-            gain_u=keep_u if spec.family == "shift_lif" and keep_u > 0 else 1.0,
+        self.nodes[population.name], self.params[population.name] = chip_membrane(
+            spec, population.shape, numbers, scale=scale, bias_exp=population.bias_exp, dt_s=self.dt_s, bias=bias
         )
-        kind = {"leak_scale": leak_scale, "scale": scale, **numbers}
-        params = ReadoutParams(**kind) if vth is None else NeuronParams(**kind, bias_exp=population.bias_exp)
-        self.nodes[population.name], self.params[population.name] = node, params
         self.shapes[population.name] = population.shape
-        return 1.0 - keep_v if isinstance(node, nir.LIF | nir.LI) else 1.0
+        return input_gain(keep_v, keep_u)
 
     def _synapse(self, population: Population, synapse: Synapse, source: str, gain: float, *, with_bias: bool) -> None:
         host = population.host_levels > 0

@@ -45,6 +45,7 @@ class StudentPlan:
     filtered: bool = False
     hop_delay: int = 0
     readout: Literal["integrator", "spikes"] = "integrator"
+    learn_leak: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def lif(self) -> Lif:
@@ -121,7 +122,9 @@ class Builder:
             if source == "input" and plan.encoding == "graded":
                 synapse.payload = plan.levels
         has_norm = any(synapse.norm is not None for _, synapse in inputs)
-        self.populations.append(Population(name, shape, inputs, lif, bias=not has_norm, host_levels=host))
+        self.populations.append(
+            Population(name, shape, inputs, lif, bias=not has_norm, host_levels=host, learn_leak=plan.learn_leak)
+        )
         self.shapes[name] = shape
         return name
 
@@ -156,6 +159,9 @@ class Builder:
                 where="student.encoding",
                 remedy='student.encoding = "graded" or "events"',
             )
+        if self.plan.learn_leak:
+            what = "the decay of a recurrent layer cannot be learned"
+            raise RecipeError(what, where="student.learn_leak", remedy="student.learn_leak = false")
         name = f"lif{index}"
         forward = Synapse(f"fc{index}", self._flat(source), features)
         loop = Synapse(f"rec{index}", features, features, batch_norm=False)

@@ -178,6 +178,14 @@ def step(
     return u, before, spikes, neuron.reset(before, spikes, numbers.level, numbers.floor)
 
 
+def surrogate_slope(v: Tensor, threshold: Tensor, lif: Lif) -> Tensor:
+    """dn/dv in real units: the surrogate at the threshold, or at the nearest multiple of it that still counts."""
+    if lif.max_spikes == 1:
+        return lif.surrogate(v - threshold)
+    nearest = torch.round(v / threshold).clamp(1.0, float(lif.max_spikes) if lif.max_spikes else math.inf)
+    return lif.surrogate(v - nearest * threshold)
+
+
 def step_gradient(
     grad_s: Tensor, grad_v: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers
 ) -> Tensor:
@@ -186,11 +194,7 @@ def step_gradient(
     v = membrane if chip is None else membrane * numbers.unit
     threshold = numbers.threshold
     spikes = neuron.fire(membrane, numbers.level)
-    if lif.max_spikes == 1:
-        slope = lif.surrogate(v - threshold)
-    else:  # the surrogate again at every multiple of the threshold that still counts
-        nearest = torch.round(v / threshold).clamp(1.0, float(lif.max_spikes) if lif.max_spikes else math.inf)
-        slope = lif.surrogate(v - nearest * threshold)
+    slope = surrogate_slope(v, threshold, lif)
     if lif.reset_kind == "zero":
         return (grad_s - grad_v * v) * slope + torch.where(spikes > 0, torch.zeros_like(v), grad_v)
     grad = (grad_s - grad_v * threshold) * slope + grad_v

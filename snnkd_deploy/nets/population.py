@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from snnkd_deploy.arithmetic import decay_numbers, make_neuron
+from snnkd_deploy.arithmetic import ShiftNeuron, decay_numbers, kept, make_neuron
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, STATE_MAX
+from snnkd_deploy.arithmetic.events import EventByEvent
 from snnkd_deploy.arithmetic.exact import EXACT_FLOAT32, exact_dtype
 from snnkd_deploy.chips.spec import ChipSpec, IntGrid
 from snnkd_deploy.errors import ChipError, TrainingError
+from snnkd_deploy.nets.events import event_order
+from snnkd_deploy.nets.learned_leak import learned_lif_over_time, raw_of
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
 from snnkd_deploy.nets.recurrent import recurrent_lif
 from snnkd_deploy.nets.rounding import round_ste, shift_right_floor_ste, shift_right_round_ste, to_grid
@@ -38,7 +42,8 @@ class Population(nn.Module):
     `inputs` are pairs (name of the source population or "input", synapse); one whose source is the population
     itself carries its spikes of the last step. `host_levels` > 0 marks the encoder: its one synapse sees integers
     0..host_levels once, on the host. Biases go straight to the membrane, as on the chip; that differs from a
-    bias in the current only where there is a synaptic current state (lif.leak_u > 0).
+    bias in the current only where there is a synaptic current state (lif.leak_u > 0). `learn_leak`: the membrane's
+    decay is trained in the float phase.
     """
 
     scale: Tensor
@@ -53,16 +58,19 @@ class Population(nn.Module):
         *,
         bias: bool,
         host_levels: int = 0,
+        learn_leak: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.shape, self.lif, self.host_levels = name, shape, lif, host_levels
         self.sources = [source for source, _ in inputs]
         self.synapses = nn.ModuleList([synapse for _, synapse in inputs])
         self.bias = nn.Parameter(torch.zeros(shape[0])) if bias else None
+        self.raw_leak = nn.Parameter(raw_of(lif.leak_v)) if learn_leak and lif is not None else None
         self.mode: Literal["float", "chip"] = "float"
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("host_scale", torch.ones((), dtype=torch.float64))
         self.shift = 0
+        self.ranks: dict[str, int] = {}  # of all populations, which the student tells
         self.chip: ChipSpec | None = None
 
     # -- float ------------------------------------------------------------------------------------
@@ -85,23 +93,56 @@ class Population(nn.Module):
 
     def respond(self, arriving: list[Tensor], steps: int) -> tuple[Tensor, Tensor]:
         """The spikes of `run`, and what drove them: (T or 1, B, *shape), bias included."""
-        lif = self.lif
+        lif = self.lif_now()
         assert lif is not None
         loop = self.recurrent
         chip = self.chip_neuron() if self.mode == "chip" else None
         if loop is None and (not self._bias_apart or self.host_levels):
             drive = self.drive(arriving, steps)
-            return lif_over_time(drive, lif, chip, steps), drive
+            return self._over_time(drive, lif, chip, steps, None), drive
         total, bias = self._sums(arriving, apart=lif.leak_u > 0)
         drive = total.reshape(steps, -1, *total.shape[1:])
         if not self._bias_apart and bias is not None:
             drive, bias = drive + self._broadcast(bias), None
+        order = self._event_order(arriving, chip)
+        if order is not None and loop is None:
+            drive = drive + (order.effective(drive.detach()) - drive).detach()
         row = None if bias is None else self._broadcast(bias)
         driven = drive if row is None else drive + row
         if loop is None:
-            return lif_over_time(drive, lif, chip, steps, row), driven
+            return self._over_time(drive, lif, chip, steps, row), driven
         weight = loop.weight if self.mode == "float" else self.weight_int(loop)
-        return recurrent_lif(drive, weight, lif, chip, bias), driven
+        return recurrent_lif(drive, weight, lif, chip, bias, order), driven
+
+    def _event_order(self, arriving: list[Tensor], chip: ChipNeuron | None) -> EventByEvent | None:
+        """The chip's order of adding events, where it can matter."""
+        if chip is None or not isinstance(chip.neuron, ShiftNeuron):
+            return None
+        fed = [(self._rank(s), y) for s, y in zip(self.sources, self._synapses(), strict=True) if s != self.name]
+        heard = list(arriving)
+        if self.recurrent is not None:
+            most = self.chip.neuron.max_spikes if self.chip is not None else 1
+            fed.append((self._rank(self.name), self.recurrent))
+            heard.append(torch.full((1, 1), float(most)))
+        synapses = [synapse for _, synapse in fed]
+        weights = [self.weight_int(synapse) for synapse in synapses]
+        return event_order(chip.neuron, synapses, weights, [rank for rank, _ in fed], heard)
+
+    def _rank(self, source: str) -> int:
+        """Place of a source in the student, -1 for the input: chips add events in this order."""
+        return self.ranks.get(source, -1)
+
+    def _over_time(self, drive: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int, bias: Tensor | None) -> Tensor:
+        if self.raw_leak is not None and self.mode == "float":
+            return learned_lif_over_time(drive, lif, torch.sigmoid(self.raw_leak), steps, bias)
+        return lif_over_time(drive, lif, chip, steps, bias)
+
+    def lif_now(self) -> Lif | None:
+        """The neuron with its decay: the given one, or on a chip the learned one on the chip's grid."""
+        if self.lif is None or self.raw_leak is None or self.chip is None:
+            return self.lif
+        numbers = decay_numbers(self.chip, float(torch.sigmoid(self.raw_leak.detach())), self.lif.leak_u)
+        return replace(self.lif, leak_v=kept(self.chip.neuron, numbers)[0])
 
     @property
     def _bias_apart(self) -> bool:
@@ -195,7 +236,7 @@ class Population(nn.Module):
     def numbers(self) -> dict[str, Any]:
         """The integers of the neurons as `arithmetic.family` names them; a readout's without a threshold."""
         assert self.chip is not None
-        spec, lif = self.chip.neuron, self.lif
+        spec, lif = self.chip.neuron, self.lif_now()
         if lif is None:
             return decay_numbers(self.chip, 1.0, 0.0)
         found = decay_numbers(self.chip, lif.leak_v, lif.leak_u)
@@ -252,7 +293,7 @@ class Population(nn.Module):
         """
         self._check_neuron(chip)
         self.fold()
-        self.chip, self.mode = chip, "chip"
+        self._settle(chip)
         weights = [synapse.weight for synapse in self._synapses()]
         if self.host_levels:
             self._choose_host_scale(weights[0])
@@ -289,7 +330,7 @@ class Population(nn.Module):
                 where=self.name,
                 need=", ".join(f"{key} {need}" for key, need, _ in wrong),
                 have=", ".join(f"{key} {have}" for key, _, have in wrong),
-                remedy=f"build the student for the chip: plan_for(load_chip('{chip.id}'), ...)",
+                remedy=f"build it for the chip: StudentPlan(..., **neuron_of(load_chip('{chip.id}')))",
             )
 
     def fold(self) -> None:
@@ -344,7 +385,14 @@ class Population(nn.Module):
     def resume_chip(self, chip: ChipSpec, shift: int) -> None:
         """Bring a freshly built population into the shape that `to_chip` leaves, before loading weights."""
         self.fold()
-        self.chip, self.mode, self.shift = chip, "chip", shift
+        self._settle(chip)
+        self.shift = shift
+
+    def _settle(self, chip: ChipSpec) -> None:
+        """From here on integers; a learned decay stays what it is on the chip's grid."""
+        self.chip, self.mode = chip, "chip"
+        if self.raw_leak is not None:
+            self.raw_leak.requires_grad_(False)
 
     def _synapses(self) -> list[Synapse]:
         return [synapse for synapse in self.synapses if isinstance(synapse, Synapse)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from snnkd_deploy.arithmetic.events import EventByEvent
 from snnkd_deploy.nets.neurons import (
     ChipNeuron,
     Lif,
@@ -25,24 +26,42 @@ from snnkd_deploy.nets.neurons import (
 
 
 def recurrent_lif(
-    x: Tensor, weight: Tensor, lif: Lif, chip: ChipNeuron | None = None, bias: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    lif: Lif,
+    chip: ChipNeuron | None = None,
+    bias: Tensor | None = None,
+    order: EventByEvent | None = None,
 ) -> Tensor:
     """Spikes (T, B, N) of neurons driven by x[t] + W s[t-1], s[-1] = 0, from zero state.
 
     x (T, B, N), weight (N, N) with W[i, j] from neuron j to neuron i; both in real units, or with `chip` in
-    synaptic integers. `bias` (N,) as in `lif_over_time`.
+    synaptic integers. `bias` (N,) as in `lif_over_time`. `order`: takes the sums in the chip's order; its last
+    arrivals are those of the loop.
     """
-    return _RecurrentLif.apply(x, weight, bias, lif, chip)
+    return _RecurrentLif.apply(x, weight, bias, lif, chip, order)
 
 
 class _RecurrentLif(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, lif: Lif, chip: ChipNeuron | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        lif: Lif,
+        chip: ChipNeuron | None,
+        order: EventByEvent | None,
+    ) -> Tensor:
         biased, numbers = with_bias(chip, bias), Numbers.of(x, lif, chip)
         u = v = s = torch.zeros_like(x[0])
         membrane, spikes = [], []
         for drive in x:
-            u, before, s, v = step(u, v, drive + F.linear(s, weight), bias, lif, biased, numbers)
+            total = drive + F.linear(s, weight)
+            if order is not None:
+                order.hear_loop(s)
+                total = order.effective_step(u, total)
+            u, before, s, v = step(u, v, total, bias, lif, biased, numbers)
             membrane.append(before)
             spikes.append(s)
         out = torch.stack(spikes)
@@ -51,7 +70,7 @@ class _RecurrentLif(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
         membrane, spikes, weight = ctx.saved_tensors
         lif, chip = ctx.lif, ctx.chip
         grad_x = torch.empty_like(spikes)
@@ -70,4 +89,4 @@ class _RecurrentLif(torch.autograd.Function):
             if t > 0:
                 grad_weight += grad_x[t].T @ spikes[t - 1]
         grad_bias = None if ctx.bias_shape is None else bias_gradient(grad_x, lif, ctx.bias_shape)
-        return grad_x, grad_weight, grad_bias, None, None
+        return grad_x, grad_weight, grad_bias, None, None, None

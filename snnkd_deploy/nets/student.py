@@ -57,6 +57,8 @@ class Student(nn.Module):
         super().__init__()
         self.hop_delay = hop_delay
         self.populations = nn.ModuleList(populations)
+        for population in populations:
+            population.ranks = {p.name: number for number, p in enumerate(populations)}
         self.encoding, self.input_shape, self.levels, self.steps = encoding, input_shape, levels, steps
         self.mode: Literal["float", "chip"] = "float"
         self.chip: ChipSpec | None = None

@@ -206,7 +206,7 @@ def test_record_keeps_only_what_is_asked_for(net_type):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(30))
 def test_random_networks(net_type, seed):
     """Random depth, decays, sign modes, exponents, biases, skips, loops and delays."""
     net = net_type((int(np.random.default_rng(seed).integers(4, 25)),), seed=seed)
@@ -232,3 +232,34 @@ def test_random_networks(net_type, seed):
         layers.append(layer)
     net.readout("r", dense_after(net, "out", layers[-1], 4))
     assert_parity(net.model("r"), net.spikes(int(rng.integers(1, 9)), 8), alive=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conv", ["sparse", "conv"])
+@pytest.mark.parametrize("seed", range(12))
+def test_random_convolutions(net_type, seed, conv):
+    """Random kernels, strides, paddings, groups, biases, decays, pools, and a residual over two synapses."""
+    channels = 2 * int(np.random.default_rng(seed).integers(1, 3))
+    net = net_type((channels, 8, 8), seed=seed)
+    rng, source = net.rng, "input"
+    for number in range(int(rng.integers(1, 3))):
+        c = net.shape(source)[0]
+        out, kernel = 2 * int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        stride, padding = int(rng.integers(1, 3)), int(rng.integers(0, kernel))
+        groups = int(rng.choice([1, 2]))
+        bias = (rng.integers(-30, 31, out) << 6) if rng.random() < 0.6 else None
+        weight = net.weights((out, c // groups, kernel, kernel), *((-120, 126) if rng.random() < 0.7 else (0, 127)))
+        name = net.conv(f"c{number}", source, weight, stride, padding, groups=groups, bias=bias)
+        Du, Dv = int(rng.choice([1024, 4096])), int(rng.choice([0, 300, 2048, 4096]))
+        layer = net.lif(f"l{number}", name, vth=int(rng.integers(10, 300)), Du=Du, Dv=Dv, bias_exp=6)
+        if rng.random() < 0.6:  # conv and identity meet in one population
+            again = net.conv(f"r{number}a", layer, net.weights((out, out, 3, 3)), padding=1)
+            identity = np.full((out, 1, 1, 1), 2 * int(rng.integers(1, 60)))
+            skip = net.conv(f"r{number}b", layer, identity, groups=out)
+            layer = net.lif(f"s{number}", [again, skip], vth=int(rng.integers(10, 200)), Du=4096, Dv=Dv)
+        source = layer
+    if min(net.shape(source)[1:]) >= 4 and rng.random() < 0.5:
+        source = net.pool("pool", source, 2)
+    net.readout("r", dense_after(net, "out", net.flatten("flat", source), 4))
+    inputs = net.spikes(int(rng.integers(2, 7)), 4, rate=0.4)
+    assert_parity(net.model("r"), inputs, alive=False, conv=conv)

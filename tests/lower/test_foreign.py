@@ -176,7 +176,7 @@ def test_the_report_says_what_was_rounded(kind):
     lowered, report = lower_model(model, CHIP)
     for layer in report.layers:
         params = lowered.profile.nodes[layer.name]
-        assert (layer.Du, layer.Dv) == (params.Du, params.Dv)
+        assert layer.numbers == {"Du": params.Du, "Dv": params.Dv}
         node = model.nodes[layer.name]
         if isinstance(params, NeuronParams):
             wanted = float(np.asarray(node.v_threshold).flat[0])

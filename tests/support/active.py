@@ -11,11 +11,11 @@ from snnkd_deploy.nets.student import Student
 from snnkd_deploy.nets.zoo import build_student
 
 
-def active_student(plan: StudentPlan, samples: int = 24) -> tuple[Student, Tensor]:
+def active_student(plan: StudentPlan, samples: int = 24, chip: str = "loihi2", seed: int = 0) -> tuple[Student, Tensor]:
     """The student of a plan and its input: pixels (B, ...) for `current`, else (T, B, ...)."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     student = build_student(plan)
-    if plan.encoding == "events":
+    if plan.encoding == "events" and plan.levels == 1:
         x = (torch.rand(plan.steps, samples, *plan.input_shape) < 0.3).float()
     else:
         lead = (samples,) if plan.encoding == "current" else (plan.steps, samples)
@@ -28,5 +28,5 @@ def active_student(plan: StudentPlan, samples: int = 24) -> tuple[Student, Tenso
     with torch.no_grad():
         student(x)
     student.eval()
-    student.to_chip(load_chip("loihi2"))
+    student.to_chip(load_chip(chip))
     return student, x

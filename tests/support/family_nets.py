@@ -70,3 +70,39 @@ def random_xylo(seed, *, moderate=False):
 def with_shift(chip, shift):
     """The chip with another weight shift, one of the registers that its file fixes."""
     return chip.model_copy(update={"neuron": chip.neuron.model_copy(update={"input_shift": shift})})
+
+
+def random_speck(seed):
+    """(model, inputs): convolutions, dense layers, sum pools, merged sources, biases, several spikes a step."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 4)), *(int(n) for n in rng.choice([4, 6, 8], 1).repeat(2)))
+    net = FamilyNet(shape, levels=3, seed=seed, chip="speck2f")
+    at, flat = ["input"], False
+
+    def neurons(name, synapse):
+        vth = int(rng.choice([128, 200, 500, 2000]))
+        v_min = int(rng.choice([-vth, 0, -32640]))
+        size = net.shape(synapse)
+        bias = rng.integers(-30, 31, size[:1]).reshape(-1, *[1] * (len(size) - 1)) if rng.random() < 0.3 else None
+        return net.population(name, synapse, bias, vth=vth, v_min=v_min)
+
+    for k in range(int(rng.integers(1, 4))):
+        channels, side = net.shape(at[0])[:2]
+        sign = int(rng.choice([-128, 0]))
+        if rng.random() < 0.4 and k and not flat:  # a layer of the same shape, merged with what it heard
+            weight = net.integers((channels, channels, 3, 3), sign)
+            at = [neurons(f"n{k}", net.conv(f"c{k}", at, weight, padding=1)), at[0]]
+            continue
+        kernel = int(rng.integers(1, min(4, side) + 1))
+        weight = net.integers((int(rng.integers(1, 5)), channels, kernel, kernel), sign)
+        stride, padding = int(rng.integers(1, 3)), int(rng.integers(0, kernel))
+        at = [neurons(f"n{k}", net.conv(f"c{k}", at, weight, stride=stride, padding=padding))]
+        side = net.shape(at[0])[1]
+        if side >= 2 and rng.random() < 0.4:
+            at = [net.pool(f"p{k}", at[0], 2)]
+    flat = [net.flatten(f"flat{i}", name) for i, name in enumerate(at)]
+    inputs = net.shape(flat[0])[0]
+    last = neurons("out", net.dense("fc", flat, net.integers((int(rng.integers(1, 6)), inputs))))
+    model = net.model(last, reset="subtract", fires=">=")
+    x = rng.integers(0, 4, (int(rng.integers(1, 9)), 3, *shape)) * (rng.random((1, 3, *shape)) < 0.6)
+    return model, make_inputs(x, model)

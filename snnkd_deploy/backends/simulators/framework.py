@@ -13,7 +13,7 @@ from torch import Tensor
 from snnkd_deploy.arithmetic.cuba import STATE_MAX, CubaNeuron
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import Operator, run_graph
-from snnkd_deploy.backends.exact import ExactBackend, build_operators
+from snnkd_deploy.backends.exact import ExactBackend, build_operators, spike_counts
 from snnkd_deploy.backends.exact import logits_of as chip_logits
 from snnkd_deploy.backends.float_operators import FloatNeuron, float_operator
 from snnkd_deploy.backends.float_reference import FloatBackend, float_logits, number_type
@@ -127,7 +127,7 @@ class FrameworkBackend(ABC):
         trace = Trace(logits=logits, meta={"backend": self.name, "framework": self.availability().version})
         for name in model.spiking:
             if record.spikes and record.wants(name):
-                trace.spikes[name] = outputs[name].to(torch.uint8)
+                trace.spikes[name] = spike_counts(outputs[name])
         readout = model.readout_name
         if record.readout and readout is not None:
             trace.v[readout] = outputs[readout].to(torch.int32) if on_grid else outputs[readout]

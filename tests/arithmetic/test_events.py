@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnkd_deploy.arithmetic import ShiftNeuron
-from snnkd_deploy.backends.events import order_is_free
+from snnkd_deploy.arithmetic.events import order_is_free
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.trace import EVENT_ORDER, Record, concatenate

@@ -38,13 +38,13 @@ class Arrivals:
     weights: csr_matrix
     positive: Callable[[Tensor], Tensor]
     events: Tensor | None = None
+    is_loop: bool = False
 
 
 class EventByEvent:
     """A `ShiftNeuron` with a synaptic current whose sums are taken in the chip's order.
 
-    `entries` counts those neuron-steps in which the order could matter, `changed` those in which it did: there
-    training, which takes plain sums, computes something else.
+    `entries` counts those neuron-steps in which the order could matter, `changed` those in which it did.
     """
 
     def __init__(self, neuron: ShiftNeuron, arrivals: Sequence[Arrivals]) -> None:
@@ -69,6 +69,11 @@ class EventByEvent:
 
     def current(self, u: Tensor, drive: Tensor | None) -> Tensor:
         assert drive is not None
+        kept = self.added(u, drive)
+        return kept - shift_leak(kept, self.dash_syn)
+
+    def added(self, u: Tensor, drive: Tensor) -> Tensor:
+        """The current after this step's events and before its decay; the next call is the next step."""
         unit = float(1 << self.neuron.shift)
         up = self._positive(u, self.clock) * unit
         total = u + drive * unit
@@ -80,7 +85,25 @@ class EventByEvent:
             self.changed += int((redone != kept[doubtful]).sum())
             kept[doubtful] = redone
         self.clock += 1
-        return kept - shift_leak(kept, self.dash_syn)
+        return kept
+
+    def effective(self, drive: Tensor) -> Tensor:
+        """Drives (T, B, *shape) whose plain sums give what the events in order give: for arithmetic without order."""
+        u, found = torch.zeros_like(drive[0]), []
+        for step in drive:
+            found.append(self.effective_step(u, step))
+            u = self.neuron.current(u, found[-1])
+        return torch.stack(found)
+
+    def effective_step(self, u: Tensor, drive: Tensor) -> Tensor:
+        """The same for the next step alone, with the current `u` that the last one left."""
+        return (self.added(u, drive) - u) / float(1 << self.neuron.shift)
+
+    def hear_loop(self, spikes: Tensor) -> None:
+        """The population's own spikes (B, N) of the last step, for the arrivals that have no events of their own."""
+        for arrival in self.arrivals:
+            if arrival.events is None or arrival.is_loop:
+                arrival.events, arrival.is_loop = spikes[None], True
 
     def membrane(self, v: Tensor, u: Tensor) -> Tensor:
         return self.neuron.membrane(v, u)

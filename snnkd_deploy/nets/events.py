@@ -1,0 +1,54 @@
+"""Training where a chip adds events one by one and its current saturates in between (Xylo).
+
+The forward pass takes drives for which plain sums give what the chip's order gives (`arithmetic.events`); gradients
+pass as through the plain sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from snnkd_deploy.arithmetic import Neuron, ShiftNeuron
+from snnkd_deploy.arithmetic.events import Arrivals, EventByEvent, order_is_free
+from snnkd_deploy.nets.synapse import Synapse
+
+
+def event_order(
+    neuron: Neuron,
+    synapses: Sequence[Synapse],
+    weights: Sequence[Tensor],
+    ranks: Sequence[int],
+    heard: Sequence[Tensor],
+) -> EventByEvent | None:
+    """The neuron with its sums in the chip's order, or None where these events cannot clip in between.
+
+    One entry each a synapse: its integer weights, the rank of its source, and what arrives, (T, B, ...), or for a
+    loop, whose spikes are not known yet, the most that one neuron can send as (1, 1).
+    """
+    if not isinstance(neuron, ShiftNeuron) or neuron.dash_syn is None:
+        return None
+    rows = [w.detach().abs().flatten(1).sum(1).max() for w in weights]
+    bound = sum(float(row * x.detach().max()) for row, x in zip(rows, heard, strict=True) if x.numel())
+    if order_is_free(neuron, int(bound)):
+        return None
+    arrivals = []
+    for synapse, weight, rank, x in zip(synapses, weights, ranks, heard, strict=True):
+        shape = (weight.shape[1],) if x.dim() == 2 else tuple(x.shape[2:])
+        arrivals.append(_arrivals(synapse, weight.detach(), rank, shape))
+    ordered = EventByEvent(neuron, arrivals)
+    for arrival, x in zip(arrivals, heard, strict=True):
+        arrival.events = None if x.dim() == 2 else x.detach()
+    return ordered
+
+
+def _arrivals(synapse: Synapse, weight: Tensor, rank: int, shape: tuple[int, ...]) -> Arrivals:
+    inputs = int(np.prod(shape))
+    columns = synapse.apply_weight(torch.eye(inputs, device=weight.device).reshape(inputs, *shape), weight)
+    matrix = csr_matrix(columns.flatten(1).T.cpu().numpy().astype(np.int64))
+    positive = weight.clamp_min(0.0)
+    return Arrivals(rank, matrix, lambda x: synapse.apply_weight(x, positive))
