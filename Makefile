@@ -30,5 +30,9 @@ bench: setup
 	$(BIN)/python bench/training_step.py
 	$(BIN)/python bench/exact_vs_lava.py
 
+docs: setup
+	$(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,6 +22,7 @@ from snnkd_deploy.data import Dataset
 from snnkd_deploy.distill.feed import Feed
 from snnkd_deploy.distill.losses import class_activation_map, spike_activation_map
 from snnkd_deploy.evaluate import OpCounter, ann_baseline, estimate_energy, estimate_latency, fit
+from snnkd_deploy.evaluate.event_order import order_problems, order_sensitivity
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import SynapseParams
 from snnkd_deploy.manifest import Manifest, versions
@@ -34,6 +35,7 @@ from snnkd_deploy.report.schema import LayerInfo, Report, Totals
 _CHUNK = 250
 _RASTER_SAMPLES, _RASTER_NEURONS = 3, 80
 _MAP_SAMPLES = 4
+_ORDERS, _ORDER_SAMPLES = 5, 100
 _TITLES = {"seal": "SeAl-KD", "ckd": "CKDSNN", "kd": "logit KD", "none": "no distillation"}
 
 
@@ -91,7 +93,7 @@ def assess(run: Run) -> dict[str, Any]:
         "raster": _raster(model, first[1], labels, predictions, run.data.classes),
         "maps": [],
         **{key: value for key, value in counts.to_dict().items() if key in ("layers", "totals")},
-        "count_notes": list(counts.notes),
+        "count_notes": [*counts.notes, *_chip_notes(run, model, labels)],
         "event_order": total_event_order(metas),
         "fit": mapping.to_dict(),
         "cores": mapping.cores_to_list(),
@@ -105,6 +107,19 @@ def assess(run: Run) -> dict[str, Any]:
         found["baseline_ann"]["name"] = f"teacher ({run.recipe.teacher.net})"
     found["maps"] = _maps(run, model, teacher, first, predictions)
     return found
+
+
+def _chip_notes(run: Run, model: Model, labels: Tensor) -> list[str]:
+    """What agreement with a simulator says about the chip, and what is not modelled by timesteps."""
+    notes = [f"{run.chip.id}: {run.chip.neuron.promise}"] if run.chip.neuron.promise else []
+    if run.chip.cores.mapping == "speck":
+        problems = order_problems(model)
+        if problems:
+            notes.append(f"no order sensitivity: {problems[0]}")
+        else:
+            few = min(_ORDER_SAMPLES, len(labels))
+            notes.append(str(order_sensitivity(model, run.test_inputs(model, 0, few), labels[:few], orders=_ORDERS)))
+    return notes
 
 
 def teacher_images(run: Run, count: int) -> Tensor:

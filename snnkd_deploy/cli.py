@@ -635,6 +635,7 @@ def chips(args: argparse.Namespace) -> Result:
 
 
 def backends(args: argparse.Namespace) -> Result:
+    from rich.markup import escape
     from rich.table import Table
 
     from snnkd_deploy.backends.registry import backend_names, get_backend
@@ -643,7 +644,8 @@ def backends(args: argparse.Namespace) -> Result:
     found = {}
     for name in backend_names():
         state = get_backend(name).availability()
-        table.add_row(name, "yes" if state.usable else "no", state.version, state.install if not state.usable else "")
+        install = "" if state.usable else escape(state.install)  # "[onnx]" is an extra, not a style
+        table.add_row(name, "yes" if state.usable else "no", state.version, install)
         found[name] = vars(state)
     _show(table)
     return {"backends": found}

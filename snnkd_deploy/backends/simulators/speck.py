@@ -20,7 +20,7 @@ from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams, SynapseParam
 from snnkd_deploy.graph.topology import conv_pads, is_loop, pair
 
 _LOWER = "lower the model for speck2f"
-_IAF = {"family": "iaf", "reset": "subtract", "fires": ">=", "input_shift": 0}
+_IAF = {"reset": "subtract", "fires": ">=", "input_shift": 0}
 
 
 class SpeckBackend(FrameworkBackend):
@@ -35,6 +35,9 @@ class SpeckBackend(FrameworkBackend):
         if model.profile.chip is None:
             return problems
         chip = model.profile.chip.neuron
+        if chip.family != "iaf":
+            problems.append(Problem("Speck integrates and fires, without decays", "chip", "iaf", chip.family, _LOWER))
+            return problems + [p for name in model.nodes for p in _node_problems(model, name)]
         for key, need in _IAF.items():
             if (have := getattr(chip, key)) != need:
                 problems.append(Problem(f"sinabs' IAF has another {key}", "chip", str(need), str(have), _LOWER))
