@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from peers import Neurons, installed
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,6 +22,8 @@ from snnkd_deploy.chips import load_chip
 from snnkd_deploy.memory import keep_big_blocks
 from snnkd_deploy.nets.builder import StudentPlan
 from snnkd_deploy.nets.neurons import compile_neurons
+from snnkd_deploy.nets.student import Student
+from snnkd_deploy.nets.synapse import Synapse
 from snnkd_deploy.nets.zoo import build_student
 
 Step = Callable[[], None]
@@ -29,6 +32,14 @@ WORKLOADS = {
     "W2": ("CNN 16/32s2/64s2, BN, T=4, B=128", StudentPlan("conv", (1, 28, 28), 10, 255, 4), 128),
     "W3": ("ResNet-20, T=4, B=32", StudentPlan("resnet20", (3, 32, 32), 10, 255, 4), 32),
 }
+
+
+def plain(synapse: Synapse, x: torch.Tensor) -> torch.Tensor:
+    """A synapse as anybody would write it: torch's layers on contiguous memory."""
+    if not synapse.is_conv:
+        return synapse(x)
+    out = F.conv2d(x, synapse.weight, None, synapse.stride, synapse.padding, 1, synapse.groups)
+    return out if synapse.norm is None else synapse.norm(out)
 
 
 def floor_net(plan: StudentPlan) -> nn.Module:
@@ -44,14 +55,14 @@ def floor_net(plan: StudentPlan) -> nn.Module:
             outputs = {"input": x.float()}
             for population in student.hidden:
                 if population.host_levels:
-                    drive = F.relu(population._host_current(outputs["input"]))
+                    drive = F.relu(plain(population.synapses[0], outputs["input"] / plan.levels))
                     drive = drive.unsqueeze(0).expand(plan.steps, *drive.shape).flatten(0, 1)
                 else:
                     parts = zip(population.sources, population.synapses, strict=True)
-                    drive = F.relu(sum(synapse(outputs[source]) for source, synapse in parts))
+                    drive = F.relu(sum(plain(synapse, outputs[source]) for source, synapse in parts))
                 outputs[population.name] = drive
             readout = student.readout
-            return readout.synapses[0](outputs[readout.sources[0]])
+            return plain(readout.synapses[0], outputs[readout.sources[0]])
 
     return Floor()
 
@@ -82,31 +93,29 @@ def variants(plan: StudentPlan, batch: int) -> dict[str, Step]:
 
 
 def peers(plan: StudentPlan, x: torch.Tensor, stepper: Callable[[nn.Module, Callable], Step]) -> dict[str, Step]:
-    """spikingjelly's multi-step neurons in the same layers, where it is installed."""
-    try:
-        from spikingjelly.activation_based import functional, neuron, surrogate
-    except ImportError:
-        print("spikingjelly is not installed: its rows are left out")
-        return {}
-    student = build_student(plan)
-    nodes = nn.ModuleList(
-        neuron.LIFNode(
-            tau=2.0, decay_input=False, v_reset=0.0, surrogate_function=surrogate.Sigmoid(4.0), step_mode="m"
-        )
-        for _ in student.hidden
-    )
-    both = nn.ModuleList([student, nodes])
+    """Other frameworks' neurons between the floor's own layers, contiguous as they come."""
+    found = {}
+    for name, make in installed().items():
+        student = build_student(plan)
+        neurons = [make() for _ in student.hidden]
 
-    def logits() -> torch.Tensor:
-        functional.reset_net(nodes)
-        outputs = {"input": x.float()}
-        for population, node in zip(student.hidden, nodes, strict=True):
-            drive = population.drive([outputs[s] for s in population.sources], plan.steps)
-            outputs[population.name] = node(drive.expand(plan.steps, *drive.shape[1:]))
-        readout = student.readout
-        return readout.drive([outputs[readout.sources[0]]], plan.steps).mean(0)
+        def logits(student: Student = student, neurons: list[Neurons] = neurons) -> torch.Tensor:
+            outputs = {"input": x.float()}
+            for population, run in zip(student.hidden, neurons, strict=True):
+                parts = list(zip(population.sources, population.synapses, strict=True))
+                if population.host_levels:
+                    drive = plain(parts[0][1], outputs["input"] / plan.levels)
+                    drive = drive.unsqueeze(0).expand(plan.steps, *drive.shape)
+                else:
+                    drive = sum(plain(synapse, outputs[source].flatten(0, 1)) for source, synapse in parts)
+                    drive = drive.unflatten(0, (plan.steps, -1))
+                outputs[population.name] = run(drive)
+            readout = student.readout
+            last = outputs[readout.sources[0]].flatten(0, 1)
+            return plain(readout.synapses[0], last).unflatten(0, (plan.steps, -1)).mean(0)
 
-    return {"spikingjelly multi-step": stepper(both, logits)}
+        found[name] = stepper(student, logits)
+    return found
 
 
 def measure(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:

@@ -191,6 +191,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--chip", required=True)
     p.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.nir")
     p.add_argument("--calibrate", type=Path, metavar="X.npz", help="inputs whose currents set the scales")
+    p.add_argument("--data", type=Path, metavar="X.npz", help="inputs to measure on (default: those of --calibrate)")
     _foreign(p)
 
     p = verb(
@@ -234,6 +235,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = verb("chips", chips, "The chips that are known, or every number of one with its source.", "snnkd chips loihi2")
     p.add_argument("name", nargs="?", metavar="C", help="a chip or a chip file")
+    p.add_argument("--schema", action="store_true", help="the JSON Schema of chip files")
     verb("backends", backends, "What can run a model here, and how to get the rest.", "snnkd backends")
     p = verb(
         "completion",
@@ -502,7 +504,8 @@ def lower(args: argparse.Namespace) -> Result:
 
     _check_output(args.output)
     foreign = model_from(args.model, args)
-    model, report, deviation = lower_measured(foreign, api.load_chip(args.chip), calibrate_with=args.calibrate)
+    chip = api.load_chip(args.chip)
+    model, report, deviation = lower_measured(foreign, chip, calibrate_with=args.calibrate, data=args.data)
     save_model(model, args.output)
     _show(report.render())
     if deviation is not None:
@@ -605,33 +608,9 @@ def _check_output(path: Path) -> None:
 
 
 def chips(args: argparse.Namespace) -> Result:
-    from rich.table import Table
+    from snnkd_deploy.verbs.chips import chips as show_chips
 
-    from snnkd_deploy.chips import list_chips, load_chip
-
-    if args.name:
-        chip = load_chip(args.name)
-        table = Table("quantity", "value", "range", "unit", "kind", "source", title=f"{chip.name} ({chip.path})")
-        for name, memory in chip.cores.memory.items():
-            each = ", ".join(f"{value:g}" for value in memory.values)
-            table.add_row(f"cores.memory.{name}", each, "core by core", memory.unit, memory.kind, memory.source)
-        for section in ("limits", "energy", "power", "time"):
-            quantities = chip.energy.prices if section == "energy" else getattr(chip, section)
-            for name, q in quantities.items():
-                bounds = "" if q.low is None and q.high is None else f"{q.lo:g}..{q.hi:g}"
-                value = "unknown" if q.value is None else f"{q.value:g}"
-                table.add_row(f"{section}.{name}", value, bounds, q.unit, q.kind, q.source)
-        _show(table)
-        _show(f"arithmetic: {chip.neuron.model_dump()}")
-        return chip.model_dump(mode="json")
-    table = Table("chip", "name", "neuron", "prices")
-    found = {}
-    for name in list_chips():
-        chip = load_chip(name)
-        table.add_row(name, chip.name, chip.neuron.family, chip.energy.scope)
-        found[name] = {"name": chip.name, "family": chip.neuron.family, "scope": chip.energy.scope, "path": chip.path}
-    _show(table)
-    return {"chips": found}
+    return show_chips(args, _show)
 
 
 def backends(args: argparse.Namespace) -> Result:

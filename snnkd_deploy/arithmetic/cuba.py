@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snnkd_deploy.arithmetic.neuron import Level
+from snnkd_deploy.arithmetic.neuron import Level, State
 
 DECAY_ONE = 4096
 STATE_MAX = 2**23
@@ -91,6 +91,55 @@ def decay_toward_zero(x: Tensor, decay: int) -> Tensor:
     high = torch.floor(magnitude * (1 / DECAY_ONE))
     low = magnitude - high * DECAY_ONE
     return torch.sign(x) * (high * keep + torch.floor(low * keep * (1 / DECAY_ONE)))
+
+
+def run_in_range(drive: Tensor, neuron: CubaNeuron, state: State) -> Tensor:
+    """`neuron.run` for a current that is proved to stay in range: same spikes, same state, several times faster.
+
+    drive (T, B, *shape); returns spikes (T, B, *shape) in its dtype. Everything is written in place and nothing
+    passes through booleans, whose masks cost torch's CPU kernels more than the arithmetic.
+    """
+    assert neuron.u_in_range and not neuron.wraps_int32 and neuron.vth >= 0
+    spikes = torch.empty_like(drive)
+    u, v = state.u.clone(), state.v.clone()
+    for t in range(drive.shape[0]):
+        decay_in_place(v, neuron.Dv)
+        if neuron.forgets_current:
+            v.add_(drive[t], alpha=float(1 << INPUT_SHIFT))
+        else:
+            v.add_(decay_in_place(u, neuron.Du).add_(drive[t], alpha=float(1 << INPUT_SHIFT)))
+        if neuron.bias is not None:
+            v.add_(neuron.bias)
+        v.clamp_(-STATE_MAX + 1, STATE_MAX - 1)
+        # The membranes above threshold and zeros elsewhere: what the reset takes away, and spikes once cut to one.
+        fired = spikes[t]
+        torch.ops.aten.threshold.out(v, neuron.level, 0.0, out=fired)
+        v.sub_(fired)
+        fired.clamp_(max=1.0)
+    state.u = drive[-1] * float(1 << INPUT_SHIFT) if neuron.forgets_current and len(drive) else u
+    state.v = v
+    return spikes
+
+
+def accumulate(drive: Tensor, neuron: CubaNeuron, state: State) -> tuple[Tensor, Tensor]:
+    """`neuron.integrate` where nothing decays and no register saturates, which the caller has proved."""
+    assert neuron.forgets_current and neuron.Dv == 0 and neuron.u_in_range and not neuron.wraps_int32
+    us = drive * float(1 << INPUT_SHIFT)
+    vs = (us if neuron.bias is None else us + neuron.bias).cumsum(0).add_(state.v)
+    state.u, state.v = us[-1], vs[-1]
+    return us, vs
+
+
+def decay_in_place(x: Tensor, decay: int) -> Tensor:
+    """`decay_toward_zero` into its own argument."""
+    keep = DECAY_ONE - decay
+    if decay == 0:
+        return x
+    if keep == 0:
+        return x.zero_()
+    if x.dtype == torch.float64 or keep & (keep - 1) == 0:
+        return x.mul_(keep / DECAY_ONE).trunc_()
+    return x.copy_(decay_toward_zero(x, decay))
 
 
 def wrap_once(u: Tensor) -> Tensor:

@@ -5,6 +5,11 @@ Integers live in floats, chosen per layer by a computed bound: float32 below 2^2
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
+
 import nir
 import numpy as np
 import torch
@@ -12,7 +17,15 @@ from torch import Tensor
 
 import snnkd_deploy.backends.layers as layers
 from snnkd_deploy.arithmetic import ShiftNeuron, State, exact_dtype, integrate, make_neuron, run, shift_right_round
-from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX, wrap_int32
+from snnkd_deploy.arithmetic.cuba import (
+    DECAY_ONE,
+    INPUT_SHIFT,
+    STATE_MAX,
+    CubaNeuron,
+    accumulate,
+    run_in_range,
+    wrap_int32,
+)
 from snnkd_deploy.arithmetic.events import Arrivals, EventByEvent, order_is_free
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import DelayLine, Operator, merge_batch, run_graph
@@ -27,6 +40,12 @@ from snnkd_deploy.graph.topology import NEURONS, WEIGHTS, pair
 
 # Floats held at once by one chunk of samples (largest layer times T): keeps memory flat for any data set.
 _CHUNK_VALUES = 48_000_000
+# Neurons that one thread steps at once on a CPU: their registers and their input stay in its cache.
+_CACHED_NEURONS = 1 << 17
+# Chunks of fewer samples than this waste more on calls than the cache brings.
+_FEWEST_SAMPLES = 16
+# Threads that run chunks side by side; Python's share of each call would keep more of them waiting.
+_MOST_WORKERS = 4
 
 
 class ExactBackend:
@@ -63,15 +82,35 @@ class ExactBackend:
         if problems:
             raise BackendError.from_problems(problems)
         check_inputs(model, inputs)
-        operators = build_operators(model, inputs, self.device)
-        largest = max(int(np.prod(shape)) for shape in model.shapes.values())
-        per_chunk = max(1, _CHUNK_VALUES // (largest * inputs.steps))
-        parts = [
-            self._run_chunk(model, operators, inputs.chunk(start, start + per_chunk), record)
-            for start in range(0, inputs.samples, per_chunk)
-        ]
-        return concatenate(parts)
+        size = self._chunk_samples(model, inputs)
+        chunks = [inputs.chunk(start, start + size) for start in range(0, inputs.samples, size)] or [inputs]
+        workers = min(_MOST_WORKERS, torch.get_num_threads(), len(chunks)) if self.device.type == "cpu" else 1
+        # Operators hold the states of the chunk that they run: a set for each thread.
+        free: SimpleQueue[dict[str, Operator]] = SimpleQueue()
+        for _ in range(workers):
+            free.put(build_operators(model, inputs, self.device))
 
+        def run_chunk(part: Inputs) -> Trace:
+            operators = free.get()
+            try:
+                return self._run_chunk(model, operators, part, record)
+            finally:
+                free.put(operators)
+
+        if workers == 1:
+            return concatenate([run_chunk(part) for part in chunks])
+        with _threads_each(torch.get_num_threads() // workers), ThreadPoolExecutor(workers) as pool:
+            return concatenate(list(pool.map(run_chunk, chunks)))
+
+    def _chunk_samples(self, model: Model, inputs: Inputs) -> int:
+        largest = max(int(np.prod(shape)) for shape in model.shapes.values())
+        size = max(1, _CHUNK_VALUES // (largest * inputs.steps))
+        if self.device.type != "cpu":
+            return size
+        neurons = max((int(np.prod(model.shapes[name])) for name in model.spiking), default=1)
+        return min(size, max(_FEWEST_SAMPLES, _CACHED_NEURONS // max(1, neurons)))
+
+    @torch.no_grad()
     def _run_chunk(self, model: Model, operators: dict[str, Operator], inputs: Inputs, record: Record) -> Trace:
         x = inputs.x.to(self.device, torch.float32 if inputs.x.dtype != torch.float64 else torch.float64)
         outputs = run_graph(model, operators, x, inputs.steps, record.states)
@@ -80,9 +119,12 @@ class ExactBackend:
         order = {n: [e.entries, e.changed] for n, e in ordered.items() if isinstance(e, EventByEvent) and e.entries}
         if order:
             trace.meta[EVENT_ORDER] = order
+        assert model.profile.chip is not None
+        most = (1, None) if model.profile.chip.neuron.max_spikes == 1 else (1,)
         for name in model.spiking:
             if record.spikes and record.wants(name):
-                trace.spikes[name] = spike_counts(outputs[name]).cpu()
+                single = model.neuron(name).max_spikes in most
+                trace.spikes[name] = spike_counts(outputs[name], at_most_one=single).cpu()
         silent = silent_readout(model)
         if silent is not None and record.spikes and record.wants(silent):
             shape = (inputs.steps, inputs.samples, *model.shapes[silent])
@@ -97,9 +139,21 @@ class ExactBackend:
         return trace
 
 
-def spike_counts(spikes: Tensor) -> Tensor:
+@contextmanager
+def _threads_each(threads: int) -> Iterator[None]:
+    """Threads of torch's own that each new Python thread may use."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def spike_counts(spikes: Tensor, *, at_most_one: bool = False) -> Tensor:
     """Spikes per step as uint8, or as int32 where one step may hold more than 255."""
-    return spikes.to(torch.uint8 if not spikes.numel() or float(spikes.max()) <= 255 else torch.int32)
+    fits = at_most_one or not spikes.numel() or float(spikes.max()) <= 255
+    return spikes.to(torch.uint8 if fits else torch.int32)
 
 
 def _stored(model: Model, states: Tensor) -> Tensor:
@@ -245,6 +299,12 @@ class Population(Operator):
             u_in_range=in_range,
             wraps_int32=bound << INPUT_SHIFT >= 2 * STATE_MAX,
         )
+        # Where a bound proves that no register wraps, or none saturates either, there is less to do.
+        cuba = self.neuron if isinstance(self.neuron, CubaNeuron) else None
+        self.in_range = cuba is not None and in_range and not cuba.wraps_int32
+        most = ((bound << INPUT_SHIFT) + int(np.abs(bias).max(initial=0))) * steps
+        self.sums_up = cuba is not None and self.in_range and most < STATE_MAX
+        self.sums_up = self.sums_up and cuba is not None and cuba.forgets_current and cuba.Dv == 0
         self.state: State | None = None
         self.keep = False
         self.history: list[tuple[Tensor, Tensor]] = []
@@ -273,10 +333,16 @@ class Population(Operator):
         if self.state is None:
             self.state = State.zeros(x[0])
         if not self.spiking:
-            us, vs = integrate(x, self.neuron, self.state)
+            if self.sums_up and isinstance(self.neuron, CubaNeuron):
+                us, vs = accumulate(x, self.neuron, self.state)
+            else:
+                us, vs = integrate(x, self.neuron, self.state)
             if self.keep:
                 self.history.append((us, vs))
             return us if self.reads_u else vs
+        if self.in_range and not self.keep:
+            assert isinstance(self.neuron, CubaNeuron)
+            return run_in_range(x, self.neuron, self.state)
         spikes, us_, vs_ = run(x, self.neuron, self.state, keep_states=self.keep)
         if us_ is not None and vs_ is not None:
             self.history.append((us_, vs_))
@@ -335,6 +401,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
         summed |= set(model.spiking)
     if spec.max_input != 1:
         summed.add(model.input_name)
+    # Nodes whose values are zeros and ones already, so that no synapse has to ask.
+    clean = set(model.spiking) if spec.max_spikes == 1 else set()
     for name in (n for component in model.order for n in component):
         node = model.nodes[name]
         arriving = sum(bounds.get(source, 0) for source in model.sources[name])
@@ -346,6 +414,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
             pooled = any(source in summed for source in model.sources[name])
             largest = 1 if params.message_bits == 0 and not pooled else max(1, arriving)
             synapse = Synapse(model, name, largest, pooled, device)
+            if len(model.sources[name]) == 1 and model.sources[name][0] in clean:
+                synapse.binary = False
             operators[name], bounds[name] = synapse, synapse.out_bound
         elif isinstance(params, NeuronParams | ReadoutParams):
             operators[name] = Population(model, name, arriving, inputs.steps, device)
@@ -367,6 +437,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
                 bounds[name] = arriving * int(np.prod(pair(node.kernel_size)))
             else:
                 bounds[name] = arriving
+                if len(model.sources[name]) == 1 and model.sources[name][0] in clean:
+                    clean.add(name)
             if isinstance(node, nir.SumPool2d) or any(source in summed for source in model.sources[name]):
                 summed.add(name)
     for name, operator in operators.items():  # synapses of a loop may come after their population

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import nir
 import numpy as np
 import torch
-from scipy.sparse import hstack
+from scipy.sparse import csr_matrix, hstack
 from torch import Tensor
 
 from snnkd_deploy.backends.base import Inputs
@@ -24,6 +25,7 @@ from snnkd_deploy.backends.matrices import route_parts
 from snnkd_deploy.backends.routes import Routes
 from snnkd_deploy.backends.simulators.speck import SpeckBackend
 from snnkd_deploy.backends.trace import Record
+from snnkd_deploy.backends.unroll import pool_matrix
 from snnkd_deploy.errors import BackendError, Problem
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.topology import is_loop
@@ -125,8 +127,10 @@ def _layers(model: Model) -> list[_Layer]:
         members, blocks = [], []
         for route in routes.into(name):
             (matrix,) = route_parts(model, route).values()
-            members += [member.origin for member in route.members]
-            blocks += [matrix] * len(route.members)
+            for member in route.members:
+                source, block = _events_behind(model, member.origin, matrix)
+                members.append(source)
+                blocks.append(block)
         dense = torch.from_numpy(hstack(blocks).toarray().T.astype(np.float32))
         params = model.neuron(name)
         floor = -np.inf if params.v_min is None else float(params.v_min)
@@ -134,6 +138,15 @@ def _layers(model: Model) -> list[_Layer]:
         bias = torch.from_numpy(model.bias_int(name).ravel()).float()
         layers.append(_Layer(name, tuple(members), weights, bias, float(params.vth), floor))
     return layers
+
+
+def _events_behind(model: Model, origin: str, matrix: csr_matrix) -> tuple[str, csr_matrix]:
+    """A route from what the host makes of the input (flattened, summed) as one from the input's own events."""
+    while isinstance(node := model.nodes[origin], nir.Flatten | nir.SumPool2d):
+        if isinstance(node, nir.SumPool2d):
+            matrix = matrix @ pool_matrix(model, origin)
+        (origin,) = model.sources[origin]
+    return origin, matrix
 
 
 def _run(model: Model, layers: Sequence[_Layer], inputs: Inputs, generator: torch.Generator) -> tuple[int, Tensor]:

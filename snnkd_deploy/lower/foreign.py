@@ -20,6 +20,7 @@ from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import ChipStamp, Encoding, Profile
 from snnkd_deploy.graph.topology import NEURONS, SPIKING
 from snnkd_deploy.lower.assemble import ALWAYS, Assembly, Population, Way
+from snnkd_deploy.lower.equivalence import check_forms
 from snnkd_deploy.lower.hops import align_hops
 from snnkd_deploy.lower.neuron_form import neuron_form
 from snnkd_deploy.lower.operations import operations_lacking, written_out
@@ -67,7 +68,7 @@ def lower_model(
         problems += unaligned
     if problems:
         raise GraphError.from_problems(problems)
-    passes = (_check_responses(model, populations),)
+    passes = (_check_responses(model, populations), check_forms(model, populations, chip))
     measured = (
         {} if calibration is None else {n: c * calibration.margin for n, c in calibration.largest_current.items()}
     )

@@ -64,6 +64,10 @@ class Synapse(nn.Module):
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         """The map with other weights (the quantised ones), on a merged batch (N, ...)."""
         if self.is_conv:
+            if x.device.type == "cpu":
+                # oneDNN then takes and gives maps channels last, without reordering a batch on either side; the
+                # neurons behind keep whatever order they are given.
+                weight = weight.contiguous(memory_format=torch.channels_last)
             return F.conv2d(x, weight, None, self.stride, self.padding, 1, self.groups)
         if self.pool_area:
             return F.linear(x.flatten(2).sum(2), weight)

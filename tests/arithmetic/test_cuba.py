@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twin import cuba, decay
 
-from snnkd_deploy.arithmetic import CubaNeuron, State, run
-from snnkd_deploy.arithmetic.cuba import decay_toward_zero
+from snnkd_deploy.arithmetic import CubaNeuron, State, integrate, run
+from snnkd_deploy.arithmetic.cuba import accumulate, decay_toward_zero, run_in_range
 from snnkd_deploy.nets.neurons import ChipNeuron, Lif, lif_over_time
 from snnkd_deploy.nets.surrogate import sigmoid4
 
@@ -93,3 +93,31 @@ def test_hand_computed_membrane(size):
     state = State(torch.zeros(1, 1), torch.zeros(1, 1))
     _, _, v = run(drive, CubaNeuron(4096, 2048, 1000), state, keep_states=True)
     assert v.flatten().tolist() == [64 * size, 96 * size, 112 * size, 120 * size]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("decays", [(4096, 2048), (4096, 0), (4096, 4096), (2048, 512), (0, 137), (1000, 3072)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_in_place_run_is_run(dtype: torch.dtype, decays: tuple[int, int], with_bias: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    size = 8000 if decays[0] else 800  # a current that does not decay piles up
+    drive = torch.randint(-size, size, (9, 5, 40), generator=generator).to(dtype)
+    bias = torch.randint(-(2**19), 2**19, (40,), generator=generator).to(dtype) if with_bias else None
+    neuron = CubaNeuron(*decays, vth=3000, bias=bias, u_in_range=True)
+    expected, found = State.zeros(drive[0]), State.zeros(drive[0])
+    for part in (drive[:4], drive[4:]):  # states carry over from call to call
+        spikes, _, _ = run(part, neuron, expected)
+        assert torch.equal(run_in_range(part, neuron, found), spikes)
+        assert 0.01 < float(spikes.mean()) < 0.99
+        assert torch.equal(found.v, expected.v)
+        assert torch.equal(found.u, expected.u)
+
+
+def test_accumulate_is_integrate() -> None:
+    drive = torch.randint(-400, 400, (8, 3, 10), generator=torch.Generator().manual_seed(0)).float()
+    neuron = CubaNeuron(4096, 0, vth=0, bias=torch.arange(10.0), u_in_range=True)
+    expected, found = State.zeros(drive[0]), State.zeros(drive[0])
+    for part in (drive[:3], drive[3:]):
+        for a, b in zip(accumulate(part, neuron, found), integrate(part, neuron, expected), strict=True):
+            assert torch.equal(a, b)
+        assert torch.equal(found.v, expected.v)

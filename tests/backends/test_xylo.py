@@ -1,5 +1,7 @@
 """Backend `xylo`: `exact` equals xylosim step by step, in spikes, currents and membranes, clipped ones included."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,18 @@ def test_lowered_students(chip, net):
     assert sum(int(s.sum()) for s in exact.spikes.values()) > 100
     for name, spikes in out.spikes.items():
         assert torch.equal(exact.spikes[name].float(), spikes), name
+
+
+@needs_xylosim
+def test_one_backend_for_many_models():
+    """It keeps the layer of the last model, whose synapses xylosim holds by raw pointers."""
+    xylo = XyloBackend()
+    for seed in (1, 2, 1, 2):
+        model, inputs = random_xylo(seed)
+        gc.collect()
+        assert_same(
+            ExactBackend().run(model, inputs, Record(states=True)), xylo.run(model, inputs, Record(states=True))
+        )
 
 
 @needs_xylosim

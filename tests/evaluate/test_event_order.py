@@ -59,6 +59,19 @@ def test_weights_of_one_sign_are_free_of_order():
     assert found.synchronous_spikes > 100 and set(found.spikes) == {found.synchronous_spikes} and found.changed == 0
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+def test_an_input_that_is_flattened_and_summed_first(pooled):
+    """One sign: equal to the synchronous run, so every event has found its weights."""
+    build = FamilyNet((2, 4, 4), levels=3, seed=1, chip="speck2f")
+    build.flatten("f", build.pool("p", "input", 2) if pooled else "input")
+    build.dense("fc", "f", build.integers((3, build.shape("f")[0]), 0, 127))
+    build.population("out", "fc", vth=400, v_min=-400)
+    model = build.model("out", reset="subtract", fires=">=")
+    inputs = make_inputs(build.rng.integers(0, 3, (4, 6, 2, 4, 4)), model)
+    found = order_sensitivity(model, inputs, orders=2)
+    assert set(found.spikes) == {found.synchronous_spikes} and found.synchronous_spikes > 50
+
+
 def test_mixed_signs_spread_and_the_seed_fixes_them():
     model, inputs = net((-128, 127))
     labels = torch.zeros(20, dtype=torch.int64)
