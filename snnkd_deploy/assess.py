@@ -388,5 +388,5 @@ def _warnings(run: Run, found: dict[str, Any], backends: dict[str, Any], validat
     for layer, (_, changed) in found.get("event_order", {}).items():
         if changed:
             what = f"{layer}: a current clipped between events of one step and their order decided {changed:,} times"
-            warnings.append(f"{what}; training took plain sums there: a smaller input_shift in the chip file avoids it")
+            warnings.append(f"{what}; results are the chip's all the same, a smaller input_shift in its file avoids it")
     return warnings
