@@ -27,8 +27,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python bench/training_step.py
-	$(BIN)/python bench/exact_vs_lava.py
+	$(BIN)/python bench/all.py
 
 docs: setup
 	$(BIN)/python -m mkdocs build --quiet

@@ -1,13 +1,15 @@
 """Samples per second of the exact simulator against real Lava, on the same models, with the same spikes.
 
-python bench/exact_vs_lava.py [--lava-samples 20] [--samples 2000]
+python bench/exact_vs_lava.py [--lava-samples 60] [--lava-repeats 3] [--samples 2000]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from snnkd_deploy.evaluate import OpCounter
 from snnkd_deploy.evaluate.parity import compare_traces
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.lower import lower_student
+from snnkd_deploy.memory import keep_big_blocks
 from snnkd_deploy.nets.builder import StudentPlan
 from snnkd_deploy.nets.zoo import build_student
 
@@ -50,9 +53,13 @@ def active_model(plan: StudentPlan) -> Model:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--lava-samples", type=int, default=20)
+    parser.add_argument("--lava-samples", type=int, default=60)
+    parser.add_argument("--lava-repeats", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
+    keep_big_blocks()
+    figures: dict[str, dict[str, object]] = {}
     exact, lava = ExactBackend(), get_backend("lava")
     for title, plan in NETS.items():
         model = active_model(plan)
@@ -71,23 +78,28 @@ def main() -> None:
         share = statistics.median(c / p for c, p in zip(counted, plain, strict=True))
         activity = {name: f"{100 * float(s.float().mean()):.0f} %" for name, s in trace.spikes.items()}
         print(f"{title}: exact {rate:,.0f} samples/s, with counting {share:.2f} x; rates {activity}")
+        figures[title] = {"exact_per_s": rate, "with_counting": share, "rates": activity}
         if not lava.availability().usable:
             print("  lava is not installed here")
             continue
         # Two lengths: their difference is the steady rate, without compilation and start.
         few = inputs.chunk(0, args.lava_samples)
         many = inputs.chunk(0, 3 * args.lava_samples)
-        spans = []
-        for part in (few, many):
-            start = time.perf_counter()
-            found = lava.run(model, part, Record())
-            spans.append(time.perf_counter() - start)
+        spans: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(args.lava_repeats):
+            for longer, part in ((False, few), (True, many)):
+                start = time.perf_counter()
+                found = lava.run(model, part, Record())
+                spans[longer].append(time.perf_counter() - start)
         parity = compare_traces(exact.run(model, many, Record()), found, model.spiking)
-        steady = 2 * args.lava_samples / (spans[1] - spans[0])
+        steady = 2 * args.lava_samples / (statistics.median(spans[True]) - statistics.median(spans[False]))
         print(
             f"  lava {steady:,.1f} samples/s steady: exact is {rate / steady:,.0f} x faster; "
             f"{parity.mismatches} of {parity.spikes_compared:,} spikes differ"
         )
+        figures[title] |= {"lava_per_s": steady, "ratio": rate / steady, "spikes_differing": parity.mismatches}
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

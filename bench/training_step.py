@@ -9,9 +9,12 @@ ratios to the floor, round by round, so that a drifting machine cancels out. Pee
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from peers import Neurons, installed
@@ -135,18 +138,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--workloads", default="W1,W2,W3")
+    parser.add_argument("--steps", help="T in place of the workload's, a list: 1,4,16,64")
+    parser.add_argument("--widths", default="1", help="width factors, a list: 1,2,4,8")
+    parser.add_argument("--default-malloc", action="store_true", help="leave glibc's thresholds as they are")
+    parser.add_argument("--json", type=Path, help="also write every time here")
     args = parser.parse_args()
-    keep_big_blocks()
+    if not args.default_malloc:
+        keep_big_blocks()
     problem = compile_neurons(True)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; neurons {problem or 'fused'}")
+    figures: dict[str, dict[str, object]] = {}
     for key in args.workloads.split(","):
         title, plan, batch = WORKLOADS[key]
-        times = measure(variants(plan, batch), args.repeats)
-        reference = times["floor (ReLU)"]
-        print(f"\n{key} {title}")
-        for name, values in times.items():
-            ratio = statistics.median(v / r for v, r in zip(values, reference, strict=True))
-            print(f"  {name:<26} {1000 * statistics.median(values):8.1f} ms   {ratio:5.2f} x floor")
+        for steps in [int(t) for t in args.steps.split(",")] if args.steps else [plan.steps]:
+            for width in map(float, args.widths.split(",")):
+                times = measure(variants(replace(plan, steps=steps, width=width), batch), args.repeats)
+                name = key if not args.steps and width == 1 else f"{key}, T={steps}, width x{width:g}"
+                figures[name] = show(f"{name}: {title}", times)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1))
+
+
+def show(title: str, times: dict[str, list[float]]) -> dict[str, object]:
+    """Print a workload's rows; returns them: seconds of each round, ratio to the floor with its spread."""
+    reference, rows = times["floor (ReLU)"], {}
+    print(f"\n{title}")
+    for name, values in times.items():
+        ratios = sorted(v / r for v, r in zip(values, reference, strict=True))
+        ratio, low, high = statistics.median(ratios), ratios[0], ratios[-1]
+        print(f"  {name:<26} {1000 * statistics.median(values):8.1f} ms  {ratio:5.2f} x floor ({low:.2f}..{high:.2f})")
+        rows[name] = {"seconds": values, "ratio": ratio, "lowest": low, "highest": high}
+    return dict(rows)
 
 
 if __name__ == "__main__":

@@ -280,7 +280,12 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
             "recipe": toml_text(recipe.public()),
         },
         "name": recipe.name,
-        "chip_info": {"name": run.chip.name, "process": run.chip.process, "about": run.chip.about},
+        "chip_info": {
+            "name": run.chip.name,
+            "process": run.chip.process,
+            "about": run.chip.about,
+            "max_spikes": run.chip.neuron.max_spikes,
+        },
         "networks": {
             "teacher": {"name": recipe.teacher.net, "parameters": teacher["parameters"]},
             "student": {"name": recipe.student.net, "parameters": student["parameters"]},

@@ -15,6 +15,7 @@ import pytest
 from snnkd_deploy.chips import hardware_dir, list_chips, load_chip
 from snnkd_deploy.chips.load import parse_chip
 from snnkd_deploy.chips.schema import SCHEMA_FILE, chip_schema, schema_text
+from snnkd_deploy.chips.spec import NeuronSpec, Parameters, Quantity
 from snnkd_deploy.cli import main
 from snnkd_deploy.errors import ChipError
 
@@ -112,3 +113,9 @@ def test_a_file_of_ones_own_is_shown_as_json(tmp_path, capsys):
     assert main(["chips", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["id"] == "mine" and found["parameters"]["decay"] == {"lo": 1, "hi": 15, "step": 1}
+
+
+def test_the_readme_explains_every_key_and_chip():
+    text = (hardware_dir() / "README.md").read_text("utf-8")
+    for key in (*NeuronSpec.model_fields, *Parameters.model_fields, *Quantity.model_fields, *list_chips()):
+        assert f"`{key}`" in text or f"`{key}." in text, key
