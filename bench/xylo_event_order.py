@@ -2,7 +2,7 @@
 
 Digits pooled to 4x4 counts, a short training (12 epochs, seconds): the accuracies are no claim. Columns: neuron-steps
 in which a current could clip between two events, those in which the order decided, spikes of the training's forward
-pass (plain sums) that differ from `exact`, and, with xylosim installed, spikes of xylosim that differ from `exact`.
+pass that differ from `exact`, and, with xylosim installed, spikes of xylosim that differ from `exact`.
 
     python bench/xylo_event_order.py
 """

@@ -280,7 +280,12 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
             "recipe": toml_text(recipe.public()),
         },
         "name": recipe.name,
-        "chip_info": {"name": run.chip.name, "process": run.chip.process, "about": run.chip.about},
+        "chip_info": {
+            "name": run.chip.name,
+            "process": run.chip.process,
+            "about": run.chip.about,
+            "max_spikes": run.chip.neuron.max_spikes,
+        },
         "networks": {
             "teacher": {"name": recipe.teacher.net, "parameters": teacher["parameters"]},
             "student": {"name": recipe.student.net, "parameters": student["parameters"]},
@@ -388,5 +393,5 @@ def _warnings(run: Run, found: dict[str, Any], backends: dict[str, Any], validat
     for layer, (_, changed) in found.get("event_order", {}).items():
         if changed:
             what = f"{layer}: a current clipped between events of one step and their order decided {changed:,} times"
-            warnings.append(f"{what}; training took plain sums there: a smaller input_shift in the chip file avoids it")
+            warnings.append(f"{what}; results are the chip's all the same, a smaller input_shift in its file avoids it")
     return warnings

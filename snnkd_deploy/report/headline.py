@@ -205,12 +205,20 @@ def latency_fact(report: Report) -> Fact:
     return Fact("Latency per inference", words, note=latency.note)
 
 
+def fires_once(report: Report) -> bool:
+    """A neuron of this chip fires at most once in a timestep: a rate is a share of neurons."""
+    return report.chip_info is None or report.chip_info.max_spikes == 1
+
+
 def activity_fact(report: Report) -> Fact | None:
     """Mean rate and synaptic operations: what the energy is made of."""
     total = report.totals
     words: Words = ()
     if total.rate is not None:
-        words = (Figure(("totals", "rate"), total.rate, percent(total.rate)), " of neurons fire in a timestep")
+        if fires_once(report):
+            words = (Figure(("totals", "rate"), total.rate, percent(total.rate)), " of neurons fire in a timestep")
+        else:
+            words = (Figure(("totals", "rate"), total.rate, f"{total.rate:.2g}"), " spikes per neuron and timestep")
     if total.sop_event is not None:
         sops = Figure(("totals", "sop_event"), total.sop_event, count(total.sop_event))
         words += ("; " if words else "", sops, f"{NBSP}SOP per inference")

@@ -11,6 +11,7 @@ from snnkd_deploy.report.headline import (
     TITLES,
     energy_facts,
     facts,
+    fires_once,
     fit_fact,
     latency_fact,
     parity_facts,
@@ -88,8 +89,8 @@ def _pictures(report: Report) -> dict[str, list[Picture]]:
         subject = TITLES.get(report.confusion.subject, report.confusion.subject)
         caption = f"{subject}. Blue: right, orange: wrong; each has its own scale."
         add("accuracy", "Where it errs", plots.plot_confusion(report.confusion), caption)
-    add("activity", "Firing rate per layer", plots.plot_rates(report.layers))
-    caption = "Each layer's incoming work; the outline is what it would be if every source fired in every step."
+    add("activity", "Firing rate per layer", plots.plot_rates(report.layers, fires_once(report)))
+    caption = "Each layer's incoming work; the outline is what it would be if every source fired once in every step."
     add("activity", "Synaptic operations per layer", plots.plot_sops(report.layers), caption)
     if report.raster:
         for number, sample in enumerate(report.raster.samples):
@@ -134,7 +135,7 @@ _TOTALS = (
     ("neurons", "neurons"),
     ("spikes_per_sample", "spikes per inference"),
     ("sop_event", "synaptic operations per inference"),
-    ("sop_dense", "the same if every source fired"),
+    ("sop_dense", "the same, every source firing once a step"),
     ("macs_analog", "host multiply-accumulates"),
     ("updates_active", "active neuron updates"),
     ("updates_idle", "idle neuron updates"),
@@ -149,11 +150,11 @@ _TOTALS = (
 # Columns of the layer table: key, heading, explanation.
 _COLUMNS = (
     ("neurons", "Neurons", "number of neurons"),
-    ("rate", "Rate", "share of neurons that fire in a timestep"),
+    ("rate", "Rate", "spikes per neuron and timestep"),
     ("spikes_per_sample", "Spikes", "spikes emitted per inference"),
     ("sop_event", "SOP", "synaptic operations per inference, zero weights included"),
     ("sop_nonzero", "SOP, w≠0", "the same without weights that are exactly zero"),
-    ("sop_dense", "SOP, dense", "if every source fired in every step"),
+    ("sop_dense", "SOP, dense", "if every source fired once in every step"),
     ("macs_analog", "Host MAC", "multiply-accumulates on values that are no spikes"),
     ("updates_active", "Updates, active", "neuron updates with input or a spike"),
     ("updates_idle", "Updates, idle", "the other neuron updates"),

@@ -104,11 +104,13 @@ class EncodingInfo(_Part):
 
 
 class ChipInfo(_Part):
-    """What the chip file says about itself, for the page's heading."""
+    """What the chip file says about itself, for the page's heading. `max_spikes`: of a neuron in one timestep, 0 for
+    any number; what a rate means follows from it."""
 
     name: str
     process: str = ""
     about: str = ""
+    max_spikes: int = 1
 
 
 class Stage(_Part):

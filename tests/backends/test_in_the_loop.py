@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from snnkd_deploy.arithmetic.cuba import INPUT_SHIFT, CubaParams, next_current, next_membrane
+from snnkd_deploy.arithmetic.cuba import INPUT_SHIFT, CubaNeuron
 from snnkd_deploy.backends.engine import Operator, run_graph
 from snnkd_deploy.backends.exact import ExactBackend, build_operators, logits_of
 from snnkd_deploy.backends.in_the_loop import backend_accuracy, batch_inputs, fine_tune
@@ -31,15 +31,15 @@ class OffThresholds(Operator):
 
     def __init__(self, model, name, factor):
         p = model.neuron(name)
-        self.p = CubaParams(Du=p.Du, Dv=p.Dv, vth=p.vth, bias=torch.from_numpy(model.bias_int(name)).double())
+        self.p = CubaNeuron(Du=p.Du, Dv=p.Dv, vth=p.vth, bias=torch.from_numpy(model.bias_int(name)).double())
         self.threshold = factor * (p.vth << INPUT_SHIFT)
 
     def __call__(self, x):
         u = v = torch.zeros_like(x[0], dtype=torch.float64)
         spikes = []
         for arriving in x.double():
-            u = next_current(u, arriving, self.p)
-            v = next_membrane(v, u, self.p)
+            u = self.p.current(u, arriving)
+            v = self.p.membrane(v, u)
             fired = v > self.threshold
             v = v.masked_fill(fired, 0.0)
             spikes.append(fired)

@@ -99,3 +99,18 @@ def test_map_colours_and_images() -> None:
 def test_names_cannot_break_out_of_the_svg() -> None:
     plot = draw("a", '"><script>', 100, lambda ax: ax.set_xlabel("$x$ --> <script> \N{SNOWMAN}"))
     assert "<script" not in plot.svg
+
+
+def test_rates_of_neurons_that_fire_several_times(full: Report) -> None:
+    """A share of neurons cannot exceed 1: where a neuron fires more than once, it is a number of spikes."""
+    from snnkd_deploy.report.headline import activity_fact
+    from snnkd_deploy.report.schema import ChipInfo
+
+    words = {}
+    for most in (1, 0, 31):
+        report = full.model_copy(update={"chip_info": ChipInfo(name="chip", max_spikes=most)})
+        fact = activity_fact(report)
+        assert fact is not None
+        words[most] = "".join(str(w) for w in fact.words)
+    assert "neurons fire in a timestep" in words[1]
+    assert all("spikes per neuron and timestep" in words[most] for most in (0, 31))

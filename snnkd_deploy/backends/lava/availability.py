@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 from snnkd_deploy.backends.base import Availability
 
@@ -67,4 +68,5 @@ def _elsewhere(python: str) -> Availability:
     import json
 
     version, missing = json.loads(done.stdout)
-    return _judge(version, missing)
+    state = _judge(version, missing)
+    return replace(state, version=f"{state.version} in {where}")

@@ -25,6 +25,7 @@ from snnkd_deploy.report.plots.style import (
 )
 from snnkd_deploy.report.schema import Confusion, PerStep
 
+_MARKS = 12  # of a line; more run into each other
 _LABELLED_CLASSES = 12  # more, and the counts no longer fit their cells
 
 
@@ -63,9 +64,10 @@ def plot_per_step(steps: PerStep, teacher: float | None) -> Plot:
     shown = list(range(1, len(steps.cumulative) + 1))
 
     def paint(ax: Axes) -> None:
-        ax.plot(shown, steps.cumulative, **SERIES[0], label="sum so far")
+        every = max(1, len(shown) // _MARKS)
+        ax.plot(shown, steps.cumulative, **SERIES[0], markevery=every, label="sum so far")
         if steps.single:
-            ax.plot(shown, steps.single, **SERIES[1], label="step alone")
+            ax.plot(shown, steps.single, **SERIES[1], markevery=every, label="step alone")
         if teacher is not None:
             ax.axhline(teacher, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label="teacher")
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
@@ -90,7 +92,9 @@ def plot_steps_of_runs(runs: Mapping[str, PerStep]) -> Plot | None:
     def paint(ax: Axes) -> None:
         for index, (name, steps) in enumerate(runs.items()):
             look = SERIES[index % len(SERIES)]
-            ax.plot(range(1, len(steps.cumulative) + 1), steps.cumulative, **look, label=shorten(name, 18))
+            every = max(1, len(steps.cumulative) // _MARKS)
+            reached = range(1, len(steps.cumulative) + 1)
+            ax.plot(reached, steps.cumulative, **look, markevery=every, label=shorten(name, 18))
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         ax.yaxis.set_major_locator(MaxNLocator(5))
         share_axis(ax.yaxis)

@@ -27,9 +27,12 @@ from snnkd_deploy.report.plots.style import (
 )
 from snnkd_deploy.report.schema import CoreMap, LayerInfo, RasterSample
 
+# A core map is at least this wide, in cores.
+_FEWEST_COLUMNS = 9
 
-def plot_rates(layers: Sequence[LayerInfo]) -> Plot | None:
-    """Spikes per neuron and timestep, per layer."""
+
+def plot_rates(layers: Sequence[LayerInfo], once: bool = True) -> Plot | None:
+    """Spikes per neuron and timestep, per layer; `once`: a neuron fires at most once, so that this is a share."""
     rows = [(layer.name, layer.rate) for layer in layers if layer.rate is not None and layer.spiking]
     if not rows:
         return None
@@ -38,12 +41,13 @@ def plot_rates(layers: Sequence[LayerInfo]) -> Plot | None:
         rates = [rate for _, rate in rows]
         ax.barh(range(len(rows)), rates, height=0.56, color=BLUE)
         for row, rate in enumerate(rates):
-            _value(ax, rate, row, percent(rate))
+            _value(ax, rate, row, percent(rate) if once else f"{rate:.2g}")
         _name_rows(ax, [name for name, _ in rows])
         ax.set_xlim(0, max(max(rates), 1e-9) * 1.22)
         ax.xaxis.set_major_locator(MaxNLocator(4))
-        share_axis(ax.xaxis)
-        ax.set_xlabel("neurons that fire in a timestep")
+        if once:
+            share_axis(ax.xaxis)
+        ax.set_xlabel("neurons that fire in a timestep" if once else "spikes per neuron and timestep")
 
     alt = "Firing rate per layer: " + ", ".join(f"{name} {percent(rate)}" for name, rate in rows) + "."
     return draw("rates", alt, _height(rows), paint)
@@ -134,6 +138,7 @@ def plot_cores(cores: CoreMap) -> Plot | None:
     per_chip = cores.cores_per_chip or max(item.core for item in cores.items) + 1
     columns = cores.columns or min(16, per_chip)
     rows = -(-per_chip // columns)
+    room = max(columns, _FEWEST_COLUMNS)  # few cores: squares of the usual size, not one as large as the page
     layers = list(dict.fromkeys(name for item in cores.items for name in item.layers))
 
     def paint(ax: Axes) -> None:
@@ -152,7 +157,7 @@ def plot_cores(cores: CoreMap) -> Plot | None:
                 ax.add_patch(Rectangle(box, 0.88, 0.88, facecolor=color, linewidth=0))
                 label = str(number + 1) + ("+" if len(item.layers) > 1 else "")
                 ax.text(x, top + y, label, ha="center", va="center", fontsize=7, color=PAPER)
-        ax.set_xlim(-0.6, columns - 0.4)
+        ax.set_xlim(-0.6, room - 0.4)
         ax.set_ylim(len(chips) * (rows + 1) - 1.4, -0.6)
         ax.set_aspect("equal")
         ax.axis("off")
@@ -160,7 +165,7 @@ def plot_cores(cores: CoreMap) -> Plot | None:
     names = ", ".join(f"{i + 1} = {name}" for i, name in enumerate(layers))
     alt = f"Core map: {len(cores.items)} of {per_chip * len(chips)} cores used; {names}."
     lines = (rows + 1) * len(chips) - 0.8
-    return draw("cores", alt, min(WIDTH_PX / (columns + 0.2) * lines + 6, 1200), paint)
+    return draw("cores", alt, min(WIDTH_PX / (room + 0.2) * lines + 6, 1200), paint)
 
 
 def _step_ticks(steps: int) -> tuple[list[int], list[str]]:
