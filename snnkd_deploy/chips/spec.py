@@ -208,6 +208,20 @@ class Parameters(_Strict):
     weight_sharing: bool = True  # convolution kernels are stored once
 
 
+def _contradictions(neuron: NeuronSpec, parameters: Parameters) -> list[str]:
+    """Grids that do not fit the registers which hold them."""
+    wrong, shift = [], neuron.input_shift
+    top, highest = 2 ** (neuron.v_bits - 1) - 1, parameters.threshold.hi << shift
+    if neuron.family != "float_lif" and highest > top:
+        what = f"threshold.hi << input_shift is {highest}, which no membrane of {neuron.v_bits} bits reaches"
+        wrong.append(f"[parameters] {what}: threshold.hi is at most {top >> shift}")
+    exponent = parameters.bias.exponent
+    if shift not in exponent:  # biases are stored as mantissa << input_shift
+        what = f"bias.exponent {exponent.lo}..{exponent.hi} lacks the biases' own, input_shift = {shift}"
+        wrong.append(f"[parameters] {what}")
+    return wrong
+
+
 class ChipArithmetic(Protocol):
     """What of a chip decides integers: a `ChipSpec`, or the stamp that a model carries of one."""
 
@@ -279,6 +293,9 @@ class ChipSpec(_Strict):
         wrong = _not_implemented(self.neuron)
         if wrong:
             raise ValueError(f"[neuron] family {self.neuron.family} does not implement {', '.join(wrong)}")
+        wrong = _contradictions(self.neuron, self.parameters)
+        if wrong:
+            raise ValueError("; ".join(wrong))
         if self.neuron.family == "shift_lif" and self.parameters.decay is None:
             raise ValueError("[parameters] decay is missing: the bit shifts that a decay may have")
         return self

@@ -165,9 +165,14 @@ def check_feed(feed: Feed, augment: tuple[str, ...], data: Dataset, chip: ChipSp
 def _refusal(encoding: Encoding, feed: Feed, data: Dataset, chip: ChipSpec) -> tuple[str, str, str] | None:
     """Why the chip cannot take an encoding of this data (what, need, have), or None."""
     heard = chip.neuron.max_input
+    filtered = chip.neuron.family == "shift_lif" and chip.neuron.u_bits > 0
     if encoding == "current":
         reason = chip.lacks("host_current")
+        if reason is None and filtered:
+            reason = "its neurons filter every input, and a constant bias passes no filter"
         return (f"{chip.id} cannot take currents: {reason}", "", "") if reason else None
+    if encoding == "graded" and filtered:
+        return f"{chip.id} adds events one by one, which is not defined for events with a value", "", ""
     if encoding == "graded":
         need, have = data.levels.bit_length(), chip.limit("spike_payload") or 0
         return (f"{chip.id} cannot send a value with a spike", f"{need} bits", f"{have:g}") if have < need else None

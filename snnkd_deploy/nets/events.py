@@ -32,7 +32,9 @@ def event_order(
     """
     if not isinstance(neuron, ShiftNeuron) or neuron.dash_syn is None:
         return None
-    rows = [w.detach().abs().flatten(1).sum(1).max() for w in weights]
+    # One weight of a pooled synapse is heard from every position of its map.
+    each = [max(1, synapse.pool_area) for synapse in synapses]
+    rows = [w.detach().abs().flatten(1).sum(1).max() * n for w, n in zip(weights, each, strict=True)]
     bound = sum(float(row * x.detach().max()) for row, x in zip(rows, heard, strict=True) if x.numel())
     if order_is_free(neuron, int(bound)):
         return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from snnkd_deploy.arithmetic import ShiftNeuron, decay_numbers, kept, make_neuron
+from snnkd_deploy.arithmetic import Neuron, ShiftNeuron, decay_numbers, kept, make_neuron
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, STATE_MAX
 from snnkd_deploy.arithmetic.events import EventByEvent
 from snnkd_deploy.arithmetic.exact import EXACT_FLOAT32, exact_dtype
@@ -98,35 +99,38 @@ class Population(nn.Module):
         loop = self.recurrent
         chip = self.chip_neuron() if self.mode == "chip" else None
         if loop is None and (not self._bias_apart or self.host_levels):
-            drive = self.drive(arriving, steps)
+            drive = self._exact(self.drive(arriving, steps))
             return self._over_time(drive, lif, chip, steps, None), drive
         total, bias = self._sums(arriving, apart=lif.leak_u > 0)
         drive = total.reshape(steps, -1, *total.shape[1:])
         if not self._bias_apart and bias is not None:
             drive, bias = drive + self._broadcast(bias), None
-        order = self._event_order(arriving, chip)
+        order = None if chip is None else self.event_order(arriving, chip.neuron)
         if order is not None and loop is None:
-            drive = drive + (order.effective(drive.detach()) - drive).detach()
+            # The zero carries the gradient; the sum of rounded differences would not be the value.
+            drive = order.effective(drive.detach()) + (drive - drive.detach())
         row = None if bias is None else self._broadcast(bias)
         driven = drive if row is None else drive + row
         if loop is None:
             return self._over_time(drive, lif, chip, steps, row), driven
         weight = loop.weight if self.mode == "float" else self.weight_int(loop)
-        return recurrent_lif(drive, weight, lif, chip, bias, order), driven
+        return self._sent(recurrent_lif(drive, weight.to(drive.dtype), lif, chip, bias, order)), driven
 
-    def _event_order(self, arriving: list[Tensor], chip: ChipNeuron | None) -> EventByEvent | None:
-        """The chip's order of adding events, where it can matter."""
-        if chip is None or not isinstance(chip.neuron, ShiftNeuron):
+    def event_order(self, arriving: list[Tensor], neuron: Neuron) -> EventByEvent | None:
+        """The chip's order of adding events to `neuron`, the population's own, where it can matter."""
+        if not isinstance(neuron, ShiftNeuron):
             return None
         fed = [(self._rank(s), y) for s, y in zip(self.sources, self._synapses(), strict=True) if s != self.name]
         heard = list(arriving)
         if self.recurrent is not None:
-            most = self.chip.neuron.max_spikes if self.chip is not None else 1
+            most = self.lif.max_spikes if self.lif is not None else 1
+            if most == 0:  # no limit but the register's
+                most = int((2 ** (neuron.bits - 1)) // neuron.level) + 1
             fed.append((self._rank(self.name), self.recurrent))
             heard.append(torch.full((1, 1), float(most)))
         synapses = [synapse for _, synapse in fed]
         weights = [self.weight_int(synapse) for synapse in synapses]
-        return event_order(chip.neuron, synapses, weights, [rank for rank, _ in fed], heard)
+        return event_order(neuron, synapses, weights, [rank for rank, _ in fed], heard)
 
     def _rank(self, source: str) -> int:
         """Place of a source in the student, -1 for the input: chips add events in this order."""
@@ -135,7 +139,7 @@ class Population(nn.Module):
     def _over_time(self, drive: Tensor, lif: Lif, chip: ChipNeuron | None, steps: int, bias: Tensor | None) -> Tensor:
         if self.raw_leak is not None and self.mode == "float":
             return learned_lif_over_time(drive, lif, torch.sigmoid(self.raw_leak), steps, bias)
-        return lif_over_time(drive, lif, chip, steps, bias)
+        return self._sent(lif_over_time(drive, lif, chip, steps, bias))
 
     def lif_now(self) -> Lif | None:
         """The neuron with its decay: the given one, or on a chip the learned one on the chip's grid."""
@@ -189,12 +193,14 @@ class Population(nn.Module):
             bound = float(weight.detach().abs().flatten(1).sum(1).max()) * synapse.payload
             dtype = exact_dtype(bound)
             total = synapse.apply_weight(x.to(dtype), weight.to(dtype))
-            return shift_right_floor_ste(_whole(total), self.shift).to(torch.float32)
-        if self._hears_counts or weight[0].numel() * self.grids.weight.largest >= EXACT_FLOAT32:
-            bound = float(weight.detach().abs().flatten(1).sum(1).max()) * float(x.detach().max()) if x.numel() else 0.0
-            dtype = exact_dtype(bound)
-            return _whole(synapse.apply_weight(x.to(dtype), weight.to(dtype))).to(torch.float32)
-        return _whole(synapse.apply_weight(x, weight))
+            return self._exact(shift_right_floor_ste(_whole(total), self.shift))
+        # One weight of a pooled synapse is heard from every position of its map.
+        heard = max(1, synapse.pool_area)
+        if self._hears_counts or weight[0].numel() * heard * self.grids.weight.largest >= EXACT_FLOAT32:
+            row = float(weight.detach().abs().flatten(1).sum(1).max()) * heard
+            dtype = exact_dtype(row * float(x.detach().max()) if x.numel() else 0.0)
+            return self._exact(_whole(synapse.apply_weight(x.to(dtype), weight.to(dtype))))
+        return self._exact(_whole(synapse.apply_weight(x, weight)))
 
     def weight_int(self, synapse: Synapse) -> Tensor:
         """The chip's integers of one synapse as floats, straight-through.
@@ -226,6 +232,17 @@ class Population(nn.Module):
     def _hears_counts(self) -> bool:
         """Sources may send more than one spike a step."""
         return self.chip is not None and (self.chip.neuron.max_spikes != 1 or self.chip.neuron.max_input != 1)
+
+    def _exact(self, x: Tensor) -> Tensor:
+        """Integer sums in floats that are exact for the registers of the chip; float mode as it is."""
+        if self.chip is None or self.mode == "float":
+            return x
+        wide = self.chip.neuron.family in ("iaf", "shift_lif")
+        return x.to(exact_dtype(2.0**self.chip.neuron.v_bits) if wide else torch.float32)
+
+    def _sent(self, spikes: Tensor) -> Tensor:
+        """Spikes of a chip in float32, whatever its states needed."""
+        return spikes.to(torch.float32) if self.mode == "chip" else spikes
 
     @property
     def bias_exp(self) -> int:
@@ -398,30 +415,35 @@ class Population(nn.Module):
         return [synapse for synapse in self.synapses if isinstance(synapse, Synapse)]
 
     @torch.no_grad()
-    def check_headroom(self, steps: int) -> None:
+    def check_headroom(self, steps: int, sent: Mapping[str, float]) -> float:
         """Raise TrainingError if the worst case could leave a register whose overflow the training does not see.
 
-        Loihi's current wraps; Speck's and TrueNorth's membranes do what nobody documents.
+        Loihi's current wraps; Speck's and TrueNorth's membranes do what nobody documents. `sent`: the most events
+        of a neuron of each source in one step; returns the same of this population.
         """
-        if self.mode != "chip" or self.host_levels:
-            return
-        assert self.chip is not None
+        assert self.chip is not None, "registers are a chip's"
         spec = self.chip.neuron
+        vth = max(1, self.numbers().get("vth", 1))
+        most = float(self.lif.max_spikes if self.lif is not None else 1)
+        if self.host_levels:
+            return most or 1.0 + self.grids.bias.mantissa.largest // vth
+        loop = most or 2.0 ** (spec.v_bits - 1) // vth
         reach = sum(
             float(self.weight_int(synapse).abs().flatten(1).sum(1).max())
-            * (synapse.payload / 2.0**self.shift if synapse.payload else 1.0)
+            * (synapse.payload / 2.0**self.shift if synapse.payload else sent.get(source, loop))
             * max(1, synapse.pool_area)
-            for synapse in self._synapses()
+            for source, synapse in zip(self.sources, self._synapses(), strict=True)
         )
         if self.bias is not None:
             reach += float(self.bias_mantissa().abs().max())
-        limit = self._largest_sum(self.chip)
+        limit, sum_of_events = self._largest_sum(self.chip), reach
         if spec.v_overflow == "refuse" and self.lif is not None:
-            register = 2.0 ** (spec.v_bits - 1) - 1 - self.numbers()["vth"]
-            if spec.max_spikes == 1:  # one threshold goes a step, so what is above it piles up
-                limit = register / steps
-            else:  # events come one by one, and each fires at once what it can
+            register = 2.0 ** (spec.v_bits - 1) - 1 - vth
+            if spec.max_spikes == 0 and spec.floor == "threshold":
+                # Events come one by one, each fires at once what it can, and nothing piles up below the floor.
                 reach, limit = float(max(self.weight_int(s).abs().max() for s in self._synapses())), register
+            else:  # what is above the thresholds of a step piles up, or what is below zero
+                limit = register / steps
         if reach >= limit:
             raise TrainingError(
                 "weights grew until the worst case no longer fits the chip's state register",
@@ -430,3 +452,4 @@ class Population(nn.Module):
                 have=f"{reach:.0f}",
                 remedy="more weight decay, or a smaller learning rate in the chip phase",
             )
+        return most or 1.0 + sum_of_events // vth

@@ -105,7 +105,7 @@ class Student(nn.Module):
         else:
             sums = readout.drive([heard[s] for s in readout.sources], self.steps)
             logits = sums if self.mode == "float" else sums / readout.scale_value
-            votes = sums.sum(0) if self.mode == "float" else self._accumulated(sums)
+            votes = sums.sum(0) if self.mode == "float" else self._accumulated(sums, heard)
         features = self.feature_population
         return StudentOutput(
             logits=logits,
@@ -120,12 +120,16 @@ class Student(nn.Module):
         return torch.cat([torch.zeros_like(spikes[:lag]), spikes[: len(spikes) - lag]]) if lag else spikes
 
     @torch.no_grad()
-    def _accumulated(self, sums: Tensor) -> Tensor:
+    def _accumulated(self, sums: Tensor, heard: Mapping[str, Tensor]) -> Tensor:
         """What the chip's integrator holds after T steps, in synaptic units: it saturates like any membrane."""
         assert self.chip is not None
         spec = self.chip.neuron
         integer = sums.detach().to(torch.float32 if spec.family == "float_lif" else torch.float64)
-        _, v = integrate(integer, make_neuron(spec, self.readout.numbers(), u_in_range=True), State.zeros(integer[0]))
+        neuron = make_neuron(spec, self.readout.numbers(), u_in_range=True)
+        order = self.readout.event_order([heard[s] for s in self.readout.sources], neuron)
+        if order is not None:
+            integer = order.effective(integer)
+        _, v = integrate(integer, neuron, State.zeros(integer[0]))
         return v[-1] / (1 << spec.input_shift)
 
     def to_chip(self, chip: ChipSpec) -> None:
@@ -144,5 +148,9 @@ class Student(nn.Module):
         return {population.name: population.shift for population in self}
 
     def check_headroom(self) -> None:
+        """Raise TrainingError where a worst case could leave a register whose overflow training does not see."""
+        if self.chip is None:
+            return
+        sent = {"input": float(self.levels if self.chip.neuron.max_input != 1 else 1)}
         for population in self:
-            population.check_headroom(self.steps)
+            sent[population.name] = population.check_headroom(self.steps, sent)

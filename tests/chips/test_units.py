@@ -29,3 +29,11 @@ def test_shipped_files_load_and_name_their_sources(name):
     quantities = [*chip.limits.values(), *chip.energy.prices.values(), *chip.power.values(), *chip.time.values()]
     assert all(q.source for q in quantities)
     assert all(q.kind == "unknown" or q.value is not None for q in quantities)
+
+
+def test_grids_that_their_registers_do_not_hold():
+    source = (hardware_dir() / "generic_int8.toml").read_text("utf-8")
+    narrow = source.replace("v_bits = 24", "v_bits = 16").replace("input_shift = 4", "input_shift = 9")
+    with pytest.raises(ChipError, match=r"no membrane of 16 bits reaches: threshold.hi is at most 63") as caught:
+        parse_chip(narrow.encode(), "mine.toml")
+    assert "bias.exponent 0..7 lacks the biases' own, input_shift = 9" in str(caught.value)
