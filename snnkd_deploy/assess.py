@@ -326,9 +326,11 @@ _ENCODINGS = {
 
 
 def _about_encoding(run: Run, model: Model) -> str:
-    about = _ENCODINGS.get(model.profile.encoding.kind, "")
+    about, levels = _ENCODINGS.get(model.profile.encoding.kind, ""), model.profile.encoding.levels
     made = run.recipe.student.encoding
-    return f"{about}, {made}-encoded on the host" if made in ("rate", "latency") else about
+    if model.profile.encoding.kind == "events" and levels > 1:
+        about = f"up to {levels} spikes of an input in a step enter the chip"
+    return f"{about}, {made}-encoded on the host" if made in ("rate", "latency", "counts") else about
 
 
 def _public(source: str) -> str:
