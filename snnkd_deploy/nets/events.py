@@ -10,12 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
 from snnkd_deploy.arithmetic import Neuron, ShiftNeuron
 from snnkd_deploy.arithmetic.events import Arrivals, EventByEvent, order_is_free
 from snnkd_deploy.nets.synapse import Synapse
+
+# Inputs whose weights are looked up at once.
+_COLUMNS = 256
 
 
 def event_order(
@@ -50,7 +53,12 @@ def event_order(
 
 def _arrivals(synapse: Synapse, weight: Tensor, rank: int, shape: tuple[int, ...]) -> Arrivals:
     inputs = int(np.prod(shape))
-    columns = synapse.apply_weight(torch.eye(inputs, device=weight.device).reshape(inputs, *shape), weight)
-    matrix = csr_matrix(columns.flatten(1).T.cpu().numpy().astype(np.int64))
+    blocks = []
+    for start in range(0, inputs, _COLUMNS):  # the map of one input at a time would be slow, of all at once large
+        count = min(_COLUMNS, inputs - start)
+        one_hot = torch.zeros(count, inputs, device=weight.device)
+        one_hot[torch.arange(count), torch.arange(start, start + count)] = 1.0
+        columns = synapse.apply_weight(one_hot.reshape(count, *shape), weight)
+        blocks.append(csr_matrix(columns.flatten(1).cpu().numpy().astype(np.int64)))
     positive = weight.clamp_min(0.0)
-    return Arrivals(rank, matrix, lambda x: synapse.apply_weight(x, positive))
+    return Arrivals(rank, csr_matrix(vstack(blocks).T), lambda x: synapse.apply_weight(x, positive))

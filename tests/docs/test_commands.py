@@ -209,6 +209,17 @@ def other(command, capsys):
         assert words[0].split("/")[0] == re.search(r"^VENV := (.*)$", (ROOT / "Makefile").read_text(), re.M)[1]
     else:
         from snnkd_deploy.backends.lava.availability import INSTALL
+        from snnkd_deploy.backends.registry import backend_names, get_backend
+        from snnkd_deploy.backends.simulators.speck import SpeckBackend
+        from snnkd_deploy.backends.xylo.backend import INSTALL as XYLO
 
-        known = [*INSTALL.splitlines(), "pip install torch && pip install -e ."]
+        # What a page tells to install is what the backend itself says when it is missing.
+        hints = [get_backend(name).availability().install for name in backend_names()]
+        known = [
+            *INSTALL.splitlines(),
+            "pip install torch && pip install -e .",
+            *hints,
+            XYLO.partition(" (")[0],
+            SpeckBackend.install,
+        ]
         assert " ".join(shlex.split(command.text, comments=True)) in known
