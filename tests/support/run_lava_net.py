@@ -10,6 +10,7 @@ file with lava-dl itself; "processes" needs lava-nc only and restates netx's loa
 from __future__ import annotations
 
 import importlib.machinery
+import multiprocessing
 import sys
 from unittest.mock import MagicMock
 
@@ -18,6 +19,8 @@ import numpy as np
 
 from snnkd_deploy.backends.lava.shim import import_lava
 
+# Lava sets the start method of its processes on import, and fails where another test's library has set one before.
+multiprocessing.set_start_method(None, force=True)
 import_lava()
 from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import RunConfig  # noqa: E402

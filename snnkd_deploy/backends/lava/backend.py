@@ -85,7 +85,7 @@ class LavaBackend:
             shutil.rmtree(folder, ignore_errors=True)
         trace.meta = {
             "backend": self.name,
-            "lava_nc": state.version.removeprefix("lava-nc "),
+            "lava_nc": state.version.removeprefix("lava-nc ").split()[0],
             "python": child["python"],
             "timesteps": plan.steps,
             "seconds": round(time.monotonic() - start, 3),

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from snnkd_deploy.backends.base import Availability, Inputs
-from snnkd_deploy.backends.exact import logits_of
+from snnkd_deploy.backends.exact import ExactBackend, logits_of
 from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.lava.check import arithmetic_problems
 from snnkd_deploy.backends.lava.hostside import host_values
@@ -81,7 +81,7 @@ class NetxBackend:
         if model.profile.chip is None:
             what = "the model carries no integers of a chip"
             return [Problem(what, model.path or "model", remedy="snnkd lower IN.nir --chip loihi2 -o OUT.nir")]
-        problems = arithmetic_problems(model, model.profile.chip.neuron)
+        problems = [*arithmetic_problems(model, model.profile.chip.neuron), *ExactBackend().check(model)]
         try:
             layers_of_model(model)
         except GraphError as error:

@@ -71,7 +71,7 @@ class FrameworkBackend(ABC):
         if missing:
             return Availability(False, install=self.install, note=f"{', '.join(missing)} not installed")
         try:
-            return Availability(True, version=f"{self.name} {version(self.needs[0])}")
+            return Availability(True, version=f"{self.needs[0]} {version(self.needs[0])}")
         except PackageNotFoundError:
             return Availability(True, version=f"{self.name}, version unknown")
 
