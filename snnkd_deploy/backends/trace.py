@@ -74,6 +74,9 @@ class Trace:
             with open(temporary, "wb") as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
             os.replace(temporary, path)
+        except OSError as error:
+            error.filename = error.filename or str(path)  # a full disk does not say where
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 
