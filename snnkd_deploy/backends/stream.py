@@ -176,7 +176,7 @@ def _answer(backend: Backend, model: Model, part: Inputs, record: Record) -> Tra
     """One run. An answer to something else than was asked is a failure like any other, not a part of the trace."""
     trace = backend.run(model, part, record)
     found = {"logits": tuple(trace.logits.shape[:1])} | {n: tuple(s.shape) for n, s in trace.spikes.items()}
-    need = {"logits": (part.samples,)}
+    need: dict[str, tuple[int, ...]] = {"logits": (part.samples,)}
     need |= {n: (part.steps, part.samples, *model.shapes[n]) for n in model.spiking if n in trace.spikes}
     if wrong := next((n for n in found if found[n] != need.get(n)), None):
         raise BackendError(

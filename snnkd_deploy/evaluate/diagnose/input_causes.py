@@ -104,8 +104,12 @@ def _narrower() -> list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]]:
     for bits in (1, 2, 3, 4):
         for how, whole in (("rounded down", np.floor), ("cut off", np.trunc), ("rounded away", np.rint)):
             text = f"have their lowest {bits} bit(s) {how}"
-            found.append(("weight rounding", text, lambda w, n=1 << bits, f=whole: f(w / n) * n))
+            found.append(("weight rounding", text, partial(_coarser, step=1 << bits, whole=whole)))
     return found
+
+
+def _coarser(weight: np.ndarray, step: int, whole: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    return whole(weight / step) * step
 
 
 # (cause, what it does to weights, the function that does it)
