@@ -35,6 +35,9 @@ def read_npz(path: Path, required: tuple[str, ...] = ()) -> dict[str, np.ndarray
         if strangers:
             raise ValueError(f"no array: {', '.join(strangers)}")
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the file may be sound: nobody could look
+            remedy = "its name and its permissions"
+            raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from error
         # numpy offers to unpickle whatever it does not know, which would run the file's code.
         what = "no archive of arrays, or Python objects in it" if "pickle" in str(error) else str(error)
         raise DataError(

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from snnkd_deploy.errors import GraphError
+from snnkd_deploy.graph.model import same
+from snnkd_deploy.graph.nirfile import read_nir, write_nir
 from snnkd_deploy.graph.normalise import normalise
 from snnkd_deploy.graph.topology import execution_order, infer_shapes
 
@@ -58,6 +60,17 @@ def test_a_subgraph_with_two_inputs_is_ambiguous():
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 1, 1), (2, 3, 4), (1, 2, 3, 4)])
+def test_names_with_slashes(tmp_path):
+    """HDF5 takes a slash for a group in a group."""
+    nodes = ends((3,), (2,)) | {"block/1/fc": nir.Linear(np.ones((2, 3))), "block/1/lif": lif(2)}
+    edges = ("input>block/1/fc", "block/1/fc>block/1/lif", "block/1/lif>output")
+    nir.write(tmp_path / "f.nir", graph(nodes, *edges))
+    model = read_nir(tmp_path / "f.nir", dt_s=1e-3, reset="zero")
+    assert set(model.nodes) == set(nodes) and model.spiking == ["block/1/lif"]
+    write_nir(model, tmp_path / "again.nir")
+    assert same(read_nir(tmp_path / "again.nir"), model)
+
+
 def test_parameters_become_full_arrays(shape):
     flat = normalise(graph(ends((2, 3, 4), (2, 3, 4)) | {"n": lif(*shape)}, "input>n", "n>output"))
     assert flat.nodes["n"].tau.shape == (2, 3, 4)
