@@ -397,6 +397,7 @@ def compare(args: argparse.Namespace) -> Result:
     from snnkd_deploy.backends.inputs import load_inputs
     from snnkd_deploy.backends.registry import worker_commands
     from snnkd_deploy.backends.trace import Trace
+    from snnkd_deploy.progress import since_last, task
     from snnkd_deploy.verbs.options import model_from
 
     if args.backends and args.b is not None:
@@ -417,7 +418,11 @@ def compare(args: argparse.Namespace) -> Result:
             what = "comparing backends needs at least two of them and --input X.npz"
             raise UsageError(what, remedy="--backends exact,lava; `snnkd backends` lists them")
         workers = worker_commands(args.worker, names[1:])
-        traces = {name: api.run(model, inputs, backend=name, worker=workers.get(name)) for name in names}
+        traces = {}
+        for name in names:
+            with task(name, inputs.samples) as advance:
+                options = {"worker": workers.get(name), "progress": since_last(advance)}
+                traces[name] = api.run(model, inputs, backend=name, **options)
         reference = names[0]
     elif args.b is not None:
         if args.reproducer is not None and model is None:
