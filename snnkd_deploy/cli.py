@@ -421,8 +421,8 @@ def compare(args: argparse.Namespace) -> Result:
         traces = {}
         for name in names:
             with task(name, inputs.samples) as advance:
-                options = {"worker": workers.get(name), "progress": since_last(advance)}
-                traces[name] = api.run(model, inputs, backend=name, **options)
+                worker = workers.get(name)
+                traces[name] = api.run(model, inputs, backend=name, worker=worker, progress=since_last(advance))
         reference = names[0]
     elif args.b is not None:
         if args.reproducer is not None and model is None:
@@ -725,15 +725,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        message = _message(error)
-        if message is None or "--debug" in words:
+        if "--debug" in words:
             raise
+        message = _message(error)
         print(f"error: {message}", file=sys.stderr)
         return max(failure, error.exit_code if isinstance(error, SnnkdError) else 1)
 
 
-def _message(error: Exception) -> str | None:
-    """What to tell of an error that is not a fault of this program; None for one that is."""
+def _message(error: Exception) -> str:
+    """What to tell of an error: a typed one speaks for itself, anything else is a fault of this program."""
     if isinstance(error, SnnkdError):
         return str(error)
     if isinstance(error, OSError):
@@ -742,7 +742,8 @@ def _message(error: Exception) -> str | None:
     # torch has no class of its own for a CPU without memory.
     if isinstance(error, MemoryError) or "Memory" in type(error).__name__ or "can't allocate memory" in str(error):
         return "out of memory\n  try: fewer samples or timesteps at once, a smaller batch or width"
-    return None
+    what = f"a fault of snnkd itself: {type(error).__name__}: {error}"
+    return f"{what}\n  try: the same command with --debug, and report what it prints"
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ def _choose(table: dict[str, Any], kind: Any, data: Dataset | None, chip: ChipSp
     student["encoding"] = _encoding(kind, student["steps"], data, chip)
     if kind == "series" and student["encoding"] == "counts" and chip.neuron.max_input > 1:
         student["counts"] = min(chip.neuron.max_input, 255)  # more events tell more levels apart
-    table["method"] = ["seal", "ckd"] if student["net"] == "conv" else ["seal"]
+    # SeAl-KD asks every step for the answer: right for an image that is held, not for the first steps of a series.
+    table["method"] = ["seal", "ckd"] if student["net"] == "conv" else ["kd"] if kind == "series" else ["seal"]
     table["teacher"] = {"net": "cnn", "width": 0.5, "epochs": max(5, epochs // 2), "batch": batch}
     table["student"] = student
     grad_clip = 1.0 if kind == "series" else 0.0
@@ -130,24 +131,21 @@ def _decays(chip: ChipSpec) -> dict[str, float]:
 
 
 def _fitting(table: dict[str, Any], data: Dataset | None, chip: ChipSpec, output: Path) -> Recipe:
-    """The recipe with the largest student of its kind that the chip holds; where none does, the first's error."""
+    """The recipe with the largest student of its kind that the chip holds; the smallest one's error where none does."""
     recipe = make_recipe(table, where=str(output))
     check_recipe(recipe, chip, recipe.validate_.backends)
     if data is None:
         return recipe
-    try:
-        check_networks(recipe, data, chip)
-        return recipe
-    except SnnkdError:
-        for smaller in _SMALLER.get(recipe.student.net, ()):
-            student = {**table["student"], **smaller}
-            recipe = make_recipe({**table, "student": student}, where=str(output))
-            try:
-                check_networks(recipe, data, chip)
-                return recipe
-            except SnnkdError:
-                continue
-        raise
+    smaller = _SMALLER.get(recipe.student.net, ())
+    for i, change in enumerate(({}, *smaller)):
+        recipe = make_recipe({**table, "student": {**table["student"], **change}}, where=str(output))
+        try:
+            check_networks(recipe, data, chip)
+            break
+        except SnnkdError:
+            if i == len(smaller):
+                raise
+    return recipe
 
 
 def _encoding(kind: Any, steps: int, data: Dataset | None, chip: ChipSpec) -> str:
