@@ -29,7 +29,7 @@ CALLS = {
     "validate": ["run"],
     "evaluate": ["run"],
     "report": ["run"],
-    "report --compare": ["--compare", "run", "run", "-o", "compare.html"],
+    "report --compare": ["--compare", "run", "other", "-o", "compare.html"],
     "simulate": ["run/model.nir", "--input", "X.npz", "-o", "again.npz", "--state"],
     "compare": ["T.npz", "T.npz"],
     "compare --backends": ["run/model.nir", "--backends", "exact,exact", "--input", "X.npz"],
@@ -49,7 +49,8 @@ CALLS = {
 @pytest.fixture(scope="module")
 def desk(tiny_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("verbs")
-    shutil.copytree(tiny_run.folder, folder / "run")
+    for name in ("run", "other"):
+        shutil.copytree(tiny_run.folder, folder / name)
     (folder / "recipe.toml").write_text(recipe_toml(tiny_run.recipe))
     np.savez(folder / "X.npz", x=tiny_run.data.test.x[:6].numpy()[None], T=np.array(3))
     example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "foreign_nir.py"))["example"]
