@@ -752,7 +752,7 @@ def _message(error: Exception) -> str:
     # torch has no class of its own for a CPU without memory.
     if isinstance(error, MemoryError) or "Memory" in type(error).__name__ or "can't allocate memory" in str(error):
         return "out of memory\n  try: fewer samples or timesteps at once, a smaller batch or width"
-    what = f"a fault of snnkd itself: {type(error).__name__}: {error}"
+    what = f"a fault of this program: {type(error).__name__}: {error}"
     return f"{what}\n  try: the same command with --debug, and report what it prints"
 
 
