@@ -38,7 +38,9 @@ class Row:
 
 def plot_energy_overview(energy: Energy, chip: str, baseline: Estimate | None, baseline_name: str) -> Plot | None:
     """The chip's own estimate, and beside it what is not the chip: proxy, bound, the ordinary network."""
-    rows = [Row(f"{chip}, estimate" if energy.known else chip, energy, "dynamic", "unpriced: no published prices")]
+    # Room for the words at the line's end.
+    label = f"{chip}, estimate" if energy.known or len(chip) < 16 else chip
+    rows = [Row(label, energy, "dynamic", "unpriced: no published prices")]
     if energy.proxy is not None:
         rows.append(Row(f"proxy: prices of {energy.proxy.chip}", energy.proxy, "proxy"))
     if energy.bound is not None:

@@ -123,7 +123,7 @@ def plot_pareto(pareto: Pareto, name: str = "pareto") -> Plot | None:
             # Points on the right half write to their left, so that no name leaves the figure.
             right = p.cost > middle
             ax.annotate(
-                shorten(p.label, 24), (p.cost, p.accuracy), (-7, 5) if right else (7, -9), textcoords="offset points",
+                shorten(p.label, 24), (p.cost, p.accuracy), (-7, 6) if right else (7, -12), textcoords="offset points",
                 color=MUTED if color(p) == GREY else INK, fontsize=8.4, ha="right" if right else "left",
             )  # fmt: skip
         if log:
