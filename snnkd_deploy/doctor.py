@@ -65,7 +65,7 @@ def _torch() -> Finding:
     import torch
 
     threads = torch.get_num_threads()
-    state = f"{torch.__version__}, CPU, {threads} thread{'s' if threads > 1 else ''}"
+    state = f"{torch.__version__}, CPU, {threads} thread{'s' * (threads > 1)}"
     if torch.cuda.is_available():
         state = f"{torch.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}"
     elif torch.version.cuda:
