@@ -61,16 +61,27 @@ class Synapse(nn.Module):
     def is_conv(self) -> bool:
         return self.kernel > 0
 
+    @property
+    def is_scale(self) -> bool:
+        """One tap a channel, as in an identity shortcut: a product, no sum."""
+        return self.weight.shape == (self.groups, 1, 1, 1) and self.stride == 1 and self.padding == 0
+
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         """The map with other weights (the quantised ones), on a merged batch (N, ...)."""
         if self.is_conv:
+            if self.is_scale:
+                return x * weight.view(1, -1, 1, 1)
             if x.device.type == "cpu":
                 # oneDNN then takes and gives maps channels last, without reordering a batch on either side; the
                 # neurons behind keep whatever order they are given.
-                weight = weight.contiguous(memory_format=torch.channels_last)
+                weight = _channels_last(weight)
             return F.conv2d(x, weight, None, self.stride, self.padding, 1, self.groups)
         if self.pool_area:
             return F.linear(x.flatten(2).sum(2), weight)
+        if x.dim() == 4 and x.stride(1) == 1 and x.shape[1] > 1:
+            # Maps that lie channels last: the few weights are reordered, not the batch.
+            weight = weight.unflatten(1, x.shape[1:]).movedim(1, -1).flatten(1)
+            return F.linear(x.movedim(1, -1).flatten(1), weight)
         return F.linear(x.flatten(1), weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,3 +117,11 @@ class Synapse(nn.Module):
         self.weight.mul_(factor.view(-1, *[1] * (self.weight.dim() - 1)))
         self.norm = None
         return bias.detach().clone()
+
+
+def _channels_last(weight: Tensor) -> Tensor:
+    """A convolution's weights (O, I, K, K) with the strides of channels last, which torch leaves out where I = 1."""
+    out, into, height, width = weight.shape
+    if into == 1:
+        return weight.contiguous().as_strided(weight.shape, (height * width, 1, width, 1))
+    return weight.contiguous(memory_format=torch.channels_last)
