@@ -23,7 +23,7 @@ class Synapse(nn.Module):
     `pool_area` > 0: a linear map on the sum over that many map positions, which is global average pooling
     with its 1/area folded into the weights.
     The bias that BatchNorm leaves behind belongs to the population that the synapse feeds.
-    `fixed` weights (identity shortcuts) are not trained.
+    `shortcut`: the identity, one tap of weight 1 a channel, not trained.
     `payload` > 0: the input brings integers 0..payload (graded spikes), which mean 0..1.
     """
 
@@ -38,7 +38,7 @@ class Synapse(nn.Module):
         padding: int = 0,
         groups: int = 1,
         batch_norm: bool = True,
-        fixed: Tensor | None = None,
+        shortcut: bool = False,
         pool_area: int = 0,
         payload: int = 0,
     ) -> None:
@@ -46,8 +46,9 @@ class Synapse(nn.Module):
         self.name, self.kernel, self.stride, self.padding, self.groups = name, kernel, stride, padding, groups
         self.pool_area, self.payload = pool_area, payload
         shape = (out_features, in_features // groups, kernel, kernel) if kernel else (out_features, in_features)
-        if fixed is not None:
-            self.register_buffer("weight", fixed.reshape(shape).clone())
+        self.shortcut = shortcut
+        if shortcut:
+            self.register_buffer("weight", torch.ones(shape))
         else:
             self.weight = nn.Parameter(torch.empty(shape))
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
@@ -61,21 +62,19 @@ class Synapse(nn.Module):
     def is_conv(self) -> bool:
         return self.kernel > 0
 
-    @property
-    def is_scale(self) -> bool:
-        """One tap a channel, as in an identity shortcut: a product, no sum."""
-        return self.weight.shape == (self.groups, 1, 1, 1) and self.stride == 1 and self.padding == 0
-
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         """The map with other weights (the quantised ones), on a merged batch (N, ...)."""
         if self.is_conv:
-            if self.is_scale:
-                return x * weight.view(1, -1, 1, 1)
             if x.device.type == "cpu":
                 # oneDNN then takes and gives maps channels last, without reordering a batch on either side; the
                 # neurons behind keep whatever order they are given.
                 weight = _channels_last(weight)
-            return F.conv2d(x, weight, None, self.stride, self.padding, 1, self.groups)
+            stride = self.stride
+            if self.kernel == 1 and stride > 1 and self.padding == 0:
+                # oneDNN's own strided 1x1 writes past its workspace where channels are few (uxlfoundation/oneDNN#6035):
+                # weight gradients are wrong, or it never returns.
+                x, stride = x[:, :, ::stride, ::stride], 1
+            return F.conv2d(x, weight, None, stride, self.padding, 1, self.groups)
         if self.pool_area:
             return F.linear(x.flatten(2).sum(2), weight)
         if x.dim() == 4 and x.stride(1) == 1 and x.shape[1] > 1:
