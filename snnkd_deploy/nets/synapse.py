@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snnkd_deploy.arithmetic.layout import channels_last
 from snnkd_deploy.chips.spec import IntGrid
 from snnkd_deploy.nets.batchnorm import BatchNorm1d, BatchNorm2d
 from snnkd_deploy.nets.rounding import to_grid
@@ -66,9 +67,7 @@ class Synapse(nn.Module):
         """The map with other weights (the quantised ones), on a merged batch (N, ...)."""
         if self.is_conv:
             if x.device.type == "cpu":
-                # oneDNN then takes and gives maps channels last, without reordering a batch on either side; the
-                # neurons behind keep whatever order they are given.
-                weight = _channels_last(weight)
+                weight = channels_last(weight)  # the neurons behind keep whatever order they are given
             stride = self.stride
             if self.kernel == 1 and stride > 1 and self.padding == 0:
                 # oneDNN's own strided 1x1 writes past its workspace where channels are few (uxlfoundation/oneDNN#6035):
@@ -116,11 +115,3 @@ class Synapse(nn.Module):
         self.weight.mul_(factor.view(-1, *[1] * (self.weight.dim() - 1)))
         self.norm = None
         return bias.detach().clone()
-
-
-def _channels_last(weight: Tensor) -> Tensor:
-    """A convolution's weights (O, I, K, K) with the strides of channels last, which torch leaves out where I = 1."""
-    out, into, height, width = weight.shape
-    if into == 1:
-        return weight.contiguous().as_strided(weight.shape, (height * width, 1, width, 1))
-    return weight.contiguous(memory_format=torch.channels_last)
