@@ -37,7 +37,7 @@ from snnkd_deploy.graph.topology import NEURONS, WEIGHTS, pair
 # Floats held at once by one chunk of samples (largest layer times T): keeps memory flat for any data set.
 _CHUNK_VALUES = 48_000_000
 # Neurons that each thread steps at once on a CPU: enough to outweigh the calls, few enough for its cache.
-_CACHED_NEURONS = 1 << 17
+_CACHED_NEURONS = 1 << 18
 # Chunks of fewer samples than this waste more on calls than the cache brings.
 _FEWEST_SAMPLES = 16
 
@@ -392,7 +392,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
     operators: dict[str, Operator] = {}
     bounds: dict[str, int] = {}
     encoding = model.profile.encoding
-    largest_input = int(inputs.x.abs().max()) if inputs.x.numel() else 1
+    low, high = (int(end) for end in torch.aminmax(inputs.x)) if inputs.x.numel() else (0, 1)
+    largest_input = max(-low, high)
     assert model.profile.chip is not None
     spec = model.profile.chip.neuron
     # Loops: what a population emits at most is known before it has been visited.
@@ -404,6 +405,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
         summed.add(model.input_name)
     # Nodes whose values are zeros and ones already, so that no synapse has to ask.
     clean = set(model.spiking) if spec.max_spikes == 1 else set()
+    if encoding.kind != "float" and low >= 0 and high <= 1:
+        clean.add(model.input_name)
     for name in (n for component in model.order for n in component):
         node = model.nodes[name]
         arriving = sum(bounds.get(source, 0) for source in model.sources[name])

@@ -16,12 +16,12 @@ Surrogate = Callable[[Tensor], Tensor]
 def sigmoid4(x: Tensor) -> Tensor:
     """a sigma(a x) (1 - sigma(a x)) with a = 4 (SeAl-KD; spikingjelly's default)."""
     if torch.compiler.is_compiling() and x.dtype == torch.float32:
-        return _sech_squared_of_twice(x)
+        return sech_squared_of_twice(x)
     s = torch.sigmoid(4.0 * x)
     return 4.0 * s * (1.0 - s)
 
 
-def _sech_squared_of_twice(x: Tensor) -> Tensor:
+def sech_squared_of_twice(x: Tensor) -> Tensor:
     """1 / cosh(2x)^2, which is `sigmoid4`, to 1e-6 of its largest value, without an exponential.
 
     In a compiled kernel an exponential is a call that spills every register, and costs more than all the rest of the
