@@ -397,6 +397,7 @@ def compare(args: argparse.Namespace) -> Result:
     from snnkd_deploy.backends.inputs import load_inputs
     from snnkd_deploy.backends.registry import worker_commands
     from snnkd_deploy.backends.trace import Trace
+    from snnkd_deploy.progress import since_last, task
     from snnkd_deploy.verbs.options import model_from
 
     if args.backends and args.b is not None:
@@ -417,7 +418,11 @@ def compare(args: argparse.Namespace) -> Result:
             what = "comparing backends needs at least two of them and --input X.npz"
             raise UsageError(what, remedy="--backends exact,lava; `snnkd backends` lists them")
         workers = worker_commands(args.worker, names[1:])
-        traces = {name: api.run(model, inputs, backend=name, worker=workers.get(name)) for name in names}
+        traces = {}
+        for name in names:
+            with task(name, inputs.samples) as advance:
+                worker = workers.get(name)
+                traces[name] = api.run(model, inputs, backend=name, worker=worker, progress=since_last(advance))
         reference = names[0]
     elif args.b is not None:
         if args.reproducer is not None and model is None:
@@ -720,15 +725,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        message = _message(error)
-        if message is None or "--debug" in words:
+        if "--debug" in words:
             raise
+        message = _message(error)
         print(f"error: {message}", file=sys.stderr)
         return max(failure, error.exit_code if isinstance(error, SnnkdError) else 1)
 
 
-def _message(error: Exception) -> str | None:
-    """What to tell of an error that is not a fault of this program; None for one that is."""
+def _message(error: Exception) -> str:
+    """What to tell of an error: a typed one speaks for itself, anything else is a fault of this program."""
     if isinstance(error, SnnkdError):
         return str(error)
     if isinstance(error, OSError):
@@ -737,7 +742,8 @@ def _message(error: Exception) -> str | None:
     # torch has no class of its own for a CPU without memory.
     if isinstance(error, MemoryError) or "Memory" in type(error).__name__ or "can't allocate memory" in str(error):
         return "out of memory\n  try: fewer samples or timesteps at once, a smaller batch or width"
-    return None
+    what = f"a fault of snnkd itself: {type(error).__name__}: {error}"
+    return f"{what}\n  try: the same command with --debug, and report what it prints"
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def _python() -> Finding:
 def _torch() -> Finding:
     import torch
 
-    state = f"{torch.__version__}, CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    state = f"{torch.__version__}, CPU, {threads} thread{'s' * (threads > 1)}"
     if torch.cuda.is_available():
         state = f"{torch.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}"
     elif torch.version.cuda:

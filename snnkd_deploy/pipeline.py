@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.inputs import make_inputs
@@ -84,7 +83,7 @@ class Run:
         local = [name for name in recipe.validate_.backends if name not in self.workers]
         self.missing = check_recipe(recipe, self.chip, local, skip_missing_backends=skip_missing_backends)
         for name, reason in self.missing.items():
-            say(f"[yellow]{name} is skipped: {escape(reason)}")
+            say(f"{name} is skipped: {reason}", style="yellow")
         self.data: Dataset = load_dataset(
             recipe.data.name,
             root=data_root,
@@ -135,7 +134,7 @@ class Run:
         if not path.is_file() or path.read_text("utf-8") != text:
             write_text(path, text)
         for doubt in doubts(self.data):
-            say(f"[yellow]warning: {doubt}")
+            say(f"warning: {doubt}", style="yellow")
 
     def feed(self, data: Dataset) -> Feed:
         """How samples become inputs of student and teacher."""
@@ -231,7 +230,7 @@ class Run:
         if self.manifest.up_to_date(name, key):
             say(f"{name}: up to date")
             return self.manifest.stage(name)["facts"]
-        say(f"[bold]{name}")
+        say(name, style="bold")
         started = time.monotonic()
         try:
             outputs, facts = getattr(self, f"_{name}")(key)
@@ -364,7 +363,7 @@ class Run:
         say("compiling the neuron kernels (once per machine)")
         problem = compile_neurons(True)
         if problem:
-            say(f"[yellow]neurons run uncompiled, about 2x slower: {problem}")
+            say(f"neurons run uncompiled, about 2x slower: {problem}", style="yellow")
         return not problem
 
     def _device(self) -> tuple[torch.device, bool]:

@@ -162,7 +162,10 @@ def _attempts(
                     also=error.problems[1:],
                 ) from error
             stats.restarts += 1
-            say(f"[yellow]{backend.name}: {error.problems[0].what.splitlines()[0]}; trying again from sample {done}")
+            say(
+                f"{backend.name}: {error.problems[0].what.splitlines()[0]}; trying again from sample {done}",
+                style="yellow",
+            )
             time.sleep(pause)
             pause *= 2
     raise AssertionError("unreachable: attempts is at least one")
@@ -175,7 +178,7 @@ def _kept(path: Path, samples: int) -> Trace | None:
     try:
         trace = Trace.load(path)
     except DataError:
-        say(f"[yellow]{path.name} is damaged: run again")
+        say(f"{path.name} is damaged: run again", style="yellow")
         return None
     return trace if trace.samples == samples else None
 

@@ -103,6 +103,15 @@ def test_an_input_that_kept_its_batch_axis():
     assert shapes["input"] == (10,) and shapes["output"] == (20,)
 
 
+def test_a_batch_of_one_is_no_axis_of_the_network():
+    """norse's exporter again, whose neurons have one number for all: the graph fits together, but as rows."""
+    one = np.array(1.0)
+    neuron = nir.LIF(tau=one, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one)
+    nodes = ends((1, 10), (1, 20)) | {"fc": nir.Linear(np.ones((20, 10))), "n": neuron}
+    shapes = infer_shapes(normalise(graph(nodes, "input>fc", "fc>n", "n>output")))
+    assert shapes["input"] == (10,) and shapes["n"] == shapes["output"] == (20,)
+
+
 # -- order of loops -----------------------------------------------------------------------------------------
 
 
