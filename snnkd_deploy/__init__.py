@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _API = (
     "compare",
     "count_ops",
+    "diagnose",
     "estimate_energy",
     "estimate_latency",
     "fit",
@@ -19,10 +20,19 @@ _API = (
     "make_inputs",
     "run",
     "save_model",
+    "ChipSpec",
+    "Divergence",
+    "EnergyEstimate",
+    "FitReport",
+    "IntGrid",
+    "LatencyEstimate",
     "Model",
+    "NeuronSpec",
     "OpCounts",
     "ParityReport",
+    "Quantity",
     "Record",
+    "SnnkdError",
     "Trace",
 )
 __all__ = [*_API, "distill", "__version__"]

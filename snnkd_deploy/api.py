@@ -21,9 +21,18 @@ from snnkd_deploy.backends.registry import closing_backend, usable_backend
 from snnkd_deploy.backends.replay import stamp
 from snnkd_deploy.backends.stream import stream
 from snnkd_deploy.backends.trace import Record, Trace
-from snnkd_deploy.chips import ChipSpec, load_chip
-from snnkd_deploy.errors import DataError
-from snnkd_deploy.evaluate import OpCounts, count_ops, estimate_energy, estimate_latency, fit
+from snnkd_deploy.chips import ChipSpec, IntGrid, NeuronSpec, Quantity, load_chip
+from snnkd_deploy.errors import DataError, SnnkdError
+from snnkd_deploy.evaluate import (
+    EnergyEstimate,
+    FitReport,
+    LatencyEstimate,
+    OpCounts,
+    count_ops,
+    estimate_energy,
+    estimate_latency,
+    fit,
+)
 from snnkd_deploy.evaluate.diagnose import Diagnosis, Reproducer, diagnose, reduce_case
 from snnkd_deploy.evaluate.parity import Divergence, ParityReport, compare_traces
 from snnkd_deploy.graph.load import load_model, save_model
@@ -31,11 +40,20 @@ from snnkd_deploy.graph.model import Model
 from snnkd_deploy.lower import lower
 
 __all__ = [
+    "ChipSpec",
     "Diagnosis",
+    "Divergence",
+    "EnergyEstimate",
+    "FitReport",
+    "IntGrid",
+    "LatencyEstimate",
     "Model",
+    "NeuronSpec",
     "OpCounts",
     "ParityReport",
+    "Quantity",
     "Record",
+    "SnnkdError",
     "Trace",
     "compare",
     "count_ops",

@@ -6,6 +6,7 @@ of the stages before it, the chip file). What is up to date is skipped.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import time
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.inputs import make_inputs
@@ -57,7 +57,7 @@ TRAINED = ("teacher", "distill")
 # Neuron updates of a whole training above which half a minute of compilation pays.
 _FUSE_ABOVE = 5e9
 # Bump when a stage's code changes what it writes, so that old run directories do it again.
-_STAGE_VERSION = {"teacher": 1, "distill": 2, "export": 2, "validate": 1, "evaluate": 1, "report": 1}
+_STAGE_VERSION = {"teacher": 1, "distill": 3, "export": 2, "validate": 1, "evaluate": 1, "report": 1}
 
 
 class Run:
@@ -84,7 +84,7 @@ class Run:
         local = [name for name in recipe.validate_.backends if name not in self.workers]
         self.missing = check_recipe(recipe, self.chip, local, skip_missing_backends=skip_missing_backends)
         for name, reason in self.missing.items():
-            say(f"[yellow]{name} is skipped: {escape(reason)}")
+            say(f"{name} is skipped: {reason}", style="yellow")
         self.data: Dataset = load_dataset(
             recipe.data.name,
             root=data_root,
@@ -119,7 +119,7 @@ class Run:
                     self._enter()
                 yield
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # no wrong use
                 raise
             what = f"cannot write to the run directory: {error.strerror}"
             raise UsageError(what, where=str(error.filename), remedy="another --out, or its permissions") from error
@@ -135,7 +135,7 @@ class Run:
         if not path.is_file() or path.read_text("utf-8") != text:
             write_text(path, text)
         for doubt in doubts(self.data):
-            say(f"[yellow]warning: {doubt}")
+            say(f"warning: {doubt}", style="yellow")
 
     def feed(self, data: Dataset) -> Feed:
         """How samples become inputs of student and teacher."""
@@ -231,7 +231,7 @@ class Run:
         if self.manifest.up_to_date(name, key):
             say(f"{name}: up to date")
             return self.manifest.stage(name)["facts"]
-        say(f"[bold]{name}")
+        say(name, style="bold")
         started = time.monotonic()
         try:
             outputs, facts = getattr(self, f"_{name}")(key)
@@ -364,7 +364,7 @@ class Run:
         say("compiling the neuron kernels (once per machine)")
         problem = compile_neurons(True)
         if problem:
-            say(f"[yellow]neurons run uncompiled, about 2x slower: {problem}")
+            say(f"neurons run uncompiled, about 2x slower: {problem}", style="yellow")
         return not problem
 
     def _device(self) -> tuple[torch.device, bool]:

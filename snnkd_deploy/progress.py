@@ -24,10 +24,13 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
-def say(text: str) -> None:
-    """One line for the user, on stderr so that stdout stays machine-readable."""
+def say(text: str, style: str = "") -> None:
+    """One line for the user, on stderr so that stdout stays machine-readable.
+
+    The text is printed as it is: brackets are no markup, and a line is one line in a log file, however long.
+    """
     if not _quiet:
-        Console(stderr=True, highlight=False).print(text)
+        Console(stderr=True, highlight=False).print(text, style=style, markup=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager
@@ -37,12 +40,12 @@ def task(label: str, total: int) -> Iterator[Advance]:
         yield _silent
     elif sys.stderr.isatty():
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             handle = bars.add_task(label, total=total, note="")

@@ -15,6 +15,7 @@ from snnkd_deploy.distill.feed import Feed, check_feed, encodings_for, series_st
 from snnkd_deploy.distill.losses import METHODS
 from snnkd_deploy.errors import SnnkdError, UsageError
 from snnkd_deploy.manifest import write_text
+from snnkd_deploy.nets.builder import neuron_of
 from snnkd_deploy.nets.surrogate import SURROGATES
 from snnkd_deploy.nets.teachers import TEACHERS
 from snnkd_deploy.nets.zoo import STUDENTS
@@ -25,6 +26,12 @@ from snnkd_deploy.recipe import Recipe, make_recipe, toml_value
 _BUDGET = 150_000
 # Frames of this side at most: larger sensors are binned.
 _LARGEST_SENSOR = 40
+# Students to try in turn where the usual one is too large for the chip.
+_SMALLER: dict[str, tuple[dict[str, Any], ...]] = {
+    "conv": tuple({"width": width} for width in (0.75, 0.5, 0.25, 0.125)),
+    "mlp": tuple({"width": width} for width in (0.5, 0.25, 0.125, 0.0625)),
+    "rnn": tuple({"options": {"hidden": hidden}} for hidden in ((128,), (64,), (32,))),
+}
 
 
 @dataclass(frozen=True)
@@ -47,16 +54,18 @@ def start(source: str, chip: str, output: Path, *, root: Path | None = None, for
         table["data"]["options"]["downsample"] = -(-max(data.shape[-2:]) // _LARGEST_SENSOR)  # type: ignore[index]
         data = _load(Found(found.name, table["data"]["options"]), root)  # type: ignore[index]
     seen = [f"{found.name}: {found.why}"] + ([found.other] if found.other else [])
+    heard = spec.limit("input_channels")
+    if data is not None and data.kind == "series" and heard is not None and data.shape[1] > heard:
+        seen.append(f"{spec.id} hears {heard:g} channels: means of neighbouring ones of the {data.shape[1]}")
+        table["data"]["options"]["channels"] = int(heard)  # type: ignore[index]
+        data = _load(Found(found.name, table["data"]["options"]), root)  # type: ignore[index]
     if data is None:
         seen.append("its files are not here yet: `snnkd run` looks in --data and downloads them where it may")
     else:
         parts = f"{len(data.train)} to train, {len(data.val)} to validate, {len(data.test)} to test"
         seen.append(f"samples {tuple(data.shape)} of {len(data.classes)} classes: {parts}")
     _choose(table, DATASETS[found.name].kind, data, spec)
-    recipe = make_recipe(table, where=str(output))
-    check_recipe(recipe, spec, recipe.validate_.backends)
-    if data is not None:
-        check_networks(recipe, data, spec)
+    recipe = _fitting(table, data, spec, output)
     write_text(output, recipe_text(recipe, output, seen))
     return Started(output, recipe, tuple(seen))
 
@@ -82,16 +91,19 @@ def _choose(table: dict[str, Any], kind: Any, data: Dataset | None, chip: ChipSp
     n = len(data.train) if data is not None else 50_000
     epochs = max(5, min(40, round(_BUDGET / n)))
     batch = 128 if n >= 4000 else 64 if n >= 1000 else 32 if n >= 200 else 8
-    student: dict[str, Any] = {"net": "conv", "steps": 4}
+    student: dict[str, Any] = {"net": "conv" if chip.lacks("conv2d") is None else "mlp", "steps": 4}
     if kind == "events":
         student["steps"] = 8
         if data is not None and min(data.shape[-2:]) < 4:
             student["net"] = "mlp"
     if kind == "series":
         own = data and series_steps(data)
-        student |= {"net": "rnn", "steps": own or 50, "leak": 0.9, "current_leak": 0.5}
+        student |= {"net": "rnn" if chip.lacks("recurrent") is None else "mlp", "steps": own or 50, **_decays(chip)}
     student["encoding"] = _encoding(kind, student["steps"], data, chip)
-    table["method"] = ["seal", "ckd"] if student["net"] == "conv" else ["seal"]
+    if kind == "series" and student["encoding"] == "counts" and chip.neuron.max_input > 1:
+        student["counts"] = min(chip.neuron.max_input, 255)  # more events tell more levels apart
+    # SeAl-KD asks every step for the answer: right for an image that is held, not for the first steps of a series.
+    table["method"] = ["seal", "ckd"] if student["net"] == "conv" else ["kd"] if kind == "series" else ["seal"]
     table["teacher"] = {"net": "cnn", "width": 0.5, "epochs": max(5, epochs // 2), "batch": batch}
     table["student"] = student
     grad_clip = 1.0 if kind == "series" else 0.0
@@ -104,6 +116,36 @@ def _choose(table: dict[str, Any], kind: Any, data: Dataset | None, chip: ChipSp
     lava = chip.id.startswith("loihi") and get_backend("lava").availability().usable and kind != "series"
     samples = min(200, len(data.test)) if data is not None else 200
     table["validate"] = {"backends": ["exact", "lava"] if lava else ["exact"], "samples": samples}
+
+
+def _decays(chip: ChipSpec) -> dict[str, float]:
+    """Slow decays for a time series, as far as the chip's neuron has any; the rest is left to the chip."""
+    found = {}
+    for key, kept in (("leak", 0.9), ("current_leak", 0.5)):
+        try:
+            neuron_of(chip, **{key: kept})
+        except SnnkdError:
+            continue
+        found[key] = kept
+    return found
+
+
+def _fitting(table: dict[str, Any], data: Dataset | None, chip: ChipSpec, output: Path) -> Recipe:
+    """The recipe with the largest student of its kind that the chip holds; the smallest one's error where none does."""
+    recipe = make_recipe(table, where=str(output))
+    check_recipe(recipe, chip, recipe.validate_.backends)
+    if data is None:
+        return recipe
+    smaller = _SMALLER.get(recipe.student.net, ())
+    for i, change in enumerate(({}, *smaller)):
+        recipe = make_recipe({**table, "student": {**table["student"], **change}}, where=str(output))
+        try:
+            check_networks(recipe, data, chip)
+            break
+        except SnnkdError:
+            if i == len(smaller):
+                raise
+    return recipe
 
 
 def _encoding(kind: Any, steps: int, data: Dataset | None, chip: ChipSpec) -> str:

@@ -15,13 +15,17 @@ fi
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 export PIP_CONSTRAINT="$here/constraints.txt" PIP_DISABLE_PIP_VERSION_CHECK=1
 pip() { "$VENV/bin/python" -m pip "$@"; }
+# Minutes pass, most of them in downloads: say what for.
+echo "environment $VENV: torch"
 pip install --quiet "torch==2.13.0" ||
   pip install --quiet "torch==2.13.0" --index-url https://download.pytorch.org/whl/cpu
+echo "environment $VENV: the package and its tools"
 pip install --quiet --editable ".[dev]"
 
 # Optional simulators: installed where they install cleanly, reported where they do not.
-skipped=""
+skipped="" name=""
 try() { # name, pip arguments
+  [ "$name" = "$1" ] || echo "environment $VENV: $1"
   name=$1; shift
   pip install --quiet "$@" || skipped="$skipped $name"
 }

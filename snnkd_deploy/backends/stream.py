@@ -93,7 +93,7 @@ def stream(
     retry = retry or Retry()
     size = chunk if chunk is not None else chunk_size(backend, model, inputs, record)
     if size < 1:
-        raise BackendError("a chunk has at least one sample", where="--chunk", have=size)
+        raise BackendError("samples at once", where="--chunk", need="1 or more", have=size)
     base = _key(backend, model, record) if store is not None else ""
     done, stats, parts = 0, Throughput(samples=inputs.samples), []
     for start in range(0, inputs.samples, size):
@@ -166,7 +166,7 @@ def _attempts(
                     also=[*rest, Problem(kept)],
                 ) from error
             stats.restarts += 1
-            say(f"[yellow]{backend.name}: {first.what.splitlines()[0]}; trying again from sample {done}")
+            say(f"{backend.name}: {first.what.splitlines()[0]}; trying again from sample {done}", style="yellow")
             time.sleep(pause)
             pause *= 2
     raise AssertionError("unreachable: attempts is at least one")
@@ -195,7 +195,7 @@ def _kept(path: Path, samples: int) -> Trace | None:
     try:
         trace = Trace.load(path)
     except DataError:
-        say(f"[yellow]{path.name} is damaged: run again")
+        say(f"{path.name} is damaged: run again", style="yellow")
         return None
     return trace if trace.samples == samples else None
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.markup import escape
 from torch import Tensor, nn
 
 from snnkd_deploy.data import epoch_order
@@ -353,7 +352,7 @@ class Trainer:
         try:
             tensors, meta = load_tensors(self._checkpoint)
         except DataError as error:
-            say(f"[yellow]{escape(str(error))} Starting this stage again.")
+            say(f"{error} Starting this stage again.", style="yellow")
             return False
         if meta.get("fingerprint") != self.fingerprint:
             say(f"{self.label}: the recipe changed since the last checkpoint, starting again")
@@ -362,8 +361,9 @@ class Trainer:
         changed = [f"{key} {then[key]} -> {now[key]}" for key in now if key in then and then[key] != now[key]]
         if changed:
             say(
-                f"[yellow]warning: {self.label} resumes with {', '.join(changed)}: sums are rounded in another order, "
-                "so the weights will not be those of an uninterrupted run"
+                f"warning: {self.label} resumes with {', '.join(changed)}: sums are rounded in another order, "
+                "so the weights will not be those of an uninterrupted run",
+                style="yellow",
             )
         state = _State(**meta["state"])
         self.state = state

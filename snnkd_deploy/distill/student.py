@@ -120,9 +120,14 @@ class StudentTrainee(Trainee):
         rates = self._rates or evaluate_student(self.module, self.data.val, self.feed, self.device)["rates"]
         for name, rate in rates.items():
             if rate < _SILENT:
-                say(f"[yellow]warning: {name} is silent (rate {rate:.5f}); a lower student.threshold may wake it")
+                say(
+                    f"warning: {name} is silent (rate {rate:.5f}); a lower student.threshold may wake it",
+                    style="yellow",
+                )
             elif rate > _BUSY:
-                say(f"[yellow]warning: {name} fires at {100 * rate:.0f} % of all steps; energy follows the rate")
+                say(
+                    f"warning: {name} fires at {100 * rate:.0f} % of all steps; energy follows the rate", style="yellow"
+                )
 
 
 @torch.no_grad()

@@ -36,6 +36,8 @@ def normalise(graph: nir.NIRGraph) -> nir.NIRGraph:
     nodes, edges = _inline(graph.nodes, [(str(a), str(b)) for a, b in graph.edges], "")
     if any(end not in nodes for edge in edges for end in edge):
         return nir.NIRGraph(nodes=nodes, edges=edges, metadata=graph.metadata, type_check=False)
+    if _is_row(nodes, edges):
+        nodes = _without_batch(nodes) or nodes
     try:
         return _settled(nodes, edges, graph.metadata)
     except GraphError:
@@ -53,6 +55,19 @@ def _settled(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], metada
     graph = nir.NIRGraph(nodes=dict(nodes), edges=edges, metadata=metadata, type_check=False)
     _settle_shapes(graph)
     return graph
+
+
+def _is_row(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]]) -> bool:
+    """An input (1, N) that only weight matrices read: a batch of one, which would make rows of all that follows."""
+    for name, node in nodes.items():
+        if isinstance(node, nir.Input):
+            shape = np.ravel(next(iter(node.input_type.values())))
+            readers = [nodes[b] for a, b in edges if a == name]
+            if not (len(shape) == 2 and shape[0] == 1 and readers):
+                return False
+            if not all(isinstance(reader, (nir.Linear, nir.Affine)) for reader in readers):
+                return False
+    return True
 
 
 def _without_batch(nodes: dict[str, nir.NIRNode]) -> dict[str, nir.NIRNode] | None:

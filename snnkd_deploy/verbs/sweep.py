@@ -59,7 +59,7 @@ def sweep(args: argparse.Namespace, show: Callable[[Any], None], command: str) -
     }
     done: list[Run] = []
     for name, run in runs.items():
-        say(f"[bold]{name}")
+        say(name, style="bold")
         _take_teacher(run, done)
         run.run_stages()
         done.append(run)

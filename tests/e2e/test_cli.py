@@ -105,11 +105,16 @@ def test_wrong_calls(words, expected, capsys):
     assert expected in err and "Traceback" not in err
 
 
-def test_json_is_one_object_on_stdout(capsys):
-    for words in (["chips"], ["chips", "loihi1"], ["backends"], ["doctor"]):
-        code, out, _ = call(capsys, *words, "--json")
-        assert code == 0
-        assert isinstance(json.loads(out), dict)
+def test_a_fault_of_ours_is_one_line_and_a_traceback_only_with_debug(monkeypatch, capsys):
+    def broken(*_):
+        raise KeyError("lif0")
+
+    monkeypatch.setattr("snnkd_deploy.verbs.chips.chips", broken)
+    code, out, err = call(capsys, "chips")
+    assert code == 1 and out == ""
+    assert "fault of this program: KeyError: 'lif0'" in err and "--debug" in err and "Traceback" not in err
+    with pytest.raises(KeyError):
+        main(["chips", "--debug"])
 
 
 def test_simulate_compare_fit_energy(tiny_run, tmp_path, capsys):

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from snnkd_deploy.chips import list_chips, load_chip
 from snnkd_deploy.cli import main
+from snnkd_deploy.data import load_dataset
 from snnkd_deploy.pipeline import Run
+from snnkd_deploy.preflight import check_networks
 from snnkd_deploy.recipe import Recipe, load_recipe
 
 TINY = ["teacher.epochs=1", "teacher.width=0.1", "train.epochs=1", "train.chip_epochs=1", "student.width=0.2"]
@@ -75,6 +78,33 @@ def test_what_it_writes_runs(kind, chip, tmp_path, capsys):
     run = Run(tmp_path / "run", load_recipe(path, TINY))
     run.run_stages(("teacher", "distill", "export", "validate"))
     assert run.manifest.stage("validate")["facts"]["backends"]["exact"]["student_predictions_differ"] == 0
+
+
+@pytest.mark.parametrize("chip", list_chips())
+def test_a_series_gets_a_student_that_the_chip_holds(chip, tmp_path, capsys):
+    """Channels, recurrence, decays and size are what the chip has: the recipe passes every check before a run."""
+    digits = load_digits()
+    few = digits.target < 8  # Xylo Audio 2 has eight outputs
+    np.savez(
+        tmp_path / "wide.npz", X=np.repeat(digits.images[few][:200], 3, 2).astype(np.uint8), y=digits.target[few][:200]
+    )
+    assert main(["new", str(tmp_path / "wide.npz"), "--chip", chip, "-o", str(tmp_path / "r.toml"), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)["content"]
+    spec, recipe = load_chip(chip), load_recipe(tmp_path / "r.toml")
+    data = load_dataset(recipe.data.name, options=dict(recipe.data.options))
+    check_networks(recipe, data, spec)
+    assert data.shape[1] == min(24, spec.limit("input_channels") or 24)
+    assert content["student"]["net"] == ("rnn" if spec.lacks("recurrent") is None else "mlp")
+    if chip.startswith("xylo"):
+        assert content["student"]["counts"] == 15 and content["data"]["options"]["channels"] == 16
+
+
+def test_what_no_size_makes_fit_is_said(tmp_path, capsys):
+    source = image_arrays(tmp_path)
+    assert main(["new", str(source), "--chip", "xylo_a3", "-o", str(tmp_path / "r.toml")]) == 2
+    error = capsys.readouterr().err
+    assert "too many input channels" in error and "hidden neurons" not in error  # which narrower ones would mend
+    assert not (tmp_path / "r.toml").exists()
 
 
 def test_every_key_is_there_with_its_meaning(tmp_path, capsys):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from snnkd_deploy.errors import GraphError
+from snnkd_deploy.graph.model import same
+from snnkd_deploy.graph.nirfile import read_nir, write_nir
 from snnkd_deploy.graph.normalise import normalise
 from snnkd_deploy.graph.topology import execution_order, infer_shapes
 
@@ -47,6 +49,17 @@ def test_subgraphs_in_subgraphs_and_one_that_only_passes_on():
     flat = normalise(graph(ends((3,), (3,)) | {"block": outer}, "input>block", "block>output"))
     assert set(flat.nodes) == {"input", "block.cell.lif", "block.cell.w_rec", "output"}
     assert ("input", "block.cell.lif") in flat.edges and ("block.cell.lif", "output") in flat.edges
+
+
+def test_names_with_slashes(tmp_path):
+    """HDF5 takes a slash for a group in a group."""
+    nodes = ends((3,), (2,)) | {"block/1/fc": nir.Linear(np.ones((2, 3))), "block/1/lif": lif(2)}
+    edges = ("input>block/1/fc", "block/1/fc>block/1/lif", "block/1/lif>output")
+    nir.write(tmp_path / "f.nir", graph(nodes, *edges))
+    model = read_nir(tmp_path / "f.nir", dt_s=1e-3, reset="zero")
+    assert set(model.nodes) == set(nodes) and model.spiking == ["block/1/lif"]
+    write_nir(model, tmp_path / "again.nir")
+    assert same(read_nir(tmp_path / "again.nir"), model)
 
 
 def test_a_subgraph_with_two_inputs_is_ambiguous():
@@ -101,6 +114,15 @@ def test_an_input_that_kept_its_batch_axis():
     nodes = ends((4, 10), (4, 20)) | {"fc": nir.Linear(np.ones((20, 10))), "n": lif(20)}
     shapes = infer_shapes(normalise(graph(nodes, "input>fc", "fc>n", "n>output")))
     assert shapes["input"] == (10,) and shapes["output"] == (20,)
+
+
+def test_a_batch_of_one_is_no_axis_of_the_network():
+    """norse's exporter again, whose neurons have one number for all: the graph fits together, but as rows."""
+    one = np.array(1.0)
+    neuron = nir.LIF(tau=one, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one)
+    nodes = ends((1, 10), (1, 20)) | {"fc": nir.Linear(np.ones((20, 10))), "n": neuron}
+    shapes = infer_shapes(normalise(graph(nodes, "input>fc", "fc>n", "n>output")))
+    assert shapes["input"] == (10,) and shapes["n"] == shapes["output"] == (20,)
 
 
 # -- order of loops -----------------------------------------------------------------------------------------
