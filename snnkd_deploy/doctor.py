@@ -38,6 +38,8 @@ class Examination:
 
     def render(self) -> Table:
         table = Table("what", "", "state", "to do")
+        for column in table.columns:
+            column.overflow = "fold"  # a path that is cut cannot be copied
         for f in self.findings:
             # "[onnx]" is an extra, not a style.
             table.add_row(f.what, "ok" if f.ok else "--", escape(f.state), escape(f.remedy))
