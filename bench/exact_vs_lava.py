@@ -1,6 +1,9 @@
 """Samples per second of the exact simulator against real Lava, on the same models, with the same spikes.
 
 python bench/exact_vs_lava.py [--lava-samples 60] [--lava-repeats 3] [--samples 2000]
+
+Each net twice: with events as input, so that all its layers are the chip's and Lava's, and with images whose first
+layer the host computes (`current`), so that Lava has a layer less to do.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +31,24 @@ from snnkd_deploy.memory import keep_big_blocks
 from snnkd_deploy.nets.builder import StudentPlan
 from snnkd_deploy.nets.zoo import build_student
 
+SHAPE = (1, 28, 28)
+MLP = StudentPlan("mlp", SHAPE, 10, 255, 32, options={"hidden": (256,)})
+CONV = StudentPlan("conv", SHAPE, 10, 255, 8, options={"channels": (16, 32), "strides": (2, 2)})
 NETS = {
-    "MLP 784-256-10, T=32": StudentPlan("mlp", (1, 28, 28), 10, 255, 32, options={"hidden": (256,)}),
-    "conv 16s2-32s2-10 on 1x28x28, T=8": StudentPlan(
-        "conv", (1, 28, 28), 10, 255, 8, options={"channels": (16, 32), "strides": (2, 2)}
-    ),
+    "MLP 784-256-10, T=32, events": replace(MLP, encoding="events", levels=1),
+    "MLP 784-256-10, T=32, images": MLP,
+    "conv 16s2-32s2-10 on 1x28x28, T=8, events": replace(CONV, encoding="events", levels=1),
+    "conv 16s2-32s2-10 on 1x28x28, T=8, images": CONV,
 }
+EVENT_RATE = 0.2
+
+
+def samples_for(plan: StudentPlan, count: int) -> np.ndarray:
+    """Images (1, B, ...), or events (T, B, ...) of `EVENT_RATE`."""
+    rng = np.random.default_rng(0)
+    if plan.encoding == "current":
+        return rng.integers(0, 256, (1, count, *plan.input_shape))
+    return (rng.random((plan.steps, count, *plan.input_shape)) < EVENT_RATE).astype(np.uint8)
 
 
 def active_model(plan: StudentPlan) -> Model:
@@ -44,7 +60,8 @@ def active_model(plan: StudentPlan) -> Model:
             module.momentum = 1.0
             module.bias.data.fill_(0.2)
     with torch.no_grad():
-        student(torch.randint(0, 256, (256, *plan.input_shape)))
+        x = torch.from_numpy(samples_for(plan, 256))
+        student(x[0] if plan.encoding == "current" else x)
     student.eval()
     student.to_chip(load_chip("loihi2"))
     return lower_student(student)
@@ -63,8 +80,7 @@ def main() -> None:
     exact, lava = ExactBackend(), get_backend("lava")
     for title, plan in NETS.items():
         model = active_model(plan)
-        images = np.random.default_rng(0).integers(0, 256, (1, args.samples, *plan.input_shape))
-        inputs = make_inputs(images, model, plan.steps)
+        inputs = make_inputs(samples_for(plan, args.samples), model, plan.steps)
         plain, counted = [], []
         for _ in range(args.repeats):
             start = time.perf_counter()

@@ -41,6 +41,8 @@ def plain(synapse: Synapse, x: torch.Tensor) -> torch.Tensor:
     """A synapse as anybody would write it: torch's layers on contiguous memory."""
     if not synapse.is_conv:
         return synapse(x)
+    if synapse.weight.shape[1:] == (1, 1, 1) and synapse.groups == x.shape[1]:
+        return x  # an identity shortcut
     out = F.conv2d(x, synapse.weight, None, synapse.stride, synapse.padding, 1, synapse.groups)
     return out if synapse.norm is None else synapse.norm(out)
 

@@ -6,6 +6,7 @@ of the stages before it, the chip file). What is up to date is skipped.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import time
@@ -56,7 +57,7 @@ TRAINED = ("teacher", "distill")
 # Neuron updates of a whole training above which half a minute of compilation pays.
 _FUSE_ABOVE = 5e9
 # Bump when a stage's code changes what it writes, so that old run directories do it again.
-_STAGE_VERSION = {"teacher": 1, "distill": 2, "export": 2, "validate": 1, "evaluate": 1, "report": 1}
+_STAGE_VERSION = {"teacher": 1, "distill": 3, "export": 2, "validate": 1, "evaluate": 1, "report": 1}
 
 
 class Run:
@@ -118,7 +119,7 @@ class Run:
                     self._enter()
                 yield
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # no wrong use
                 raise
             what = f"cannot write to the run directory: {error.strerror}"
             raise UsageError(what, where=str(error.filename), remedy="another --out, or its permissions") from error

@@ -35,6 +35,8 @@ class CubaNeuron:
     bias: Tensor | None = None
     # Proved by the caller from weights and input range: |u| cannot reach 2^23, so no wrap is needed.
     u_in_range: bool = False
+    # Likewise |v| < 2^23: it does not saturate.
+    v_in_range: bool = False
     # One step's input may reach 2^24, so that one wrap does not bring u back: then Lava's int32 sums show.
     wraps_int32: bool = False
 
@@ -83,9 +85,10 @@ def decay_toward_zero(x: Tensor, decay: int) -> Tensor:
     keep = DECAY_ONE - decay
     if keep == 0:
         return torch.zeros_like(x)
-    if x.dtype == torch.float64 or keep & (keep - 1) == 0:
-        # The product is exact (a power of two, or below 2^53) and so is the division by 4096.
-        return torch.trunc(x * (keep / DECAY_ONE))
+    if keep & (keep - 1) == 0:
+        return divide_toward_zero(x, DECAY_ONE // keep)
+    if x.dtype == torch.float64:
+        return divide_toward_zero(x * keep, DECAY_ONE)  # the product is exact: below 2^53
     # float32: |x| * keep needs up to 35 bits. With |x| = 4096 h + l both partial products fit in 24.
     magnitude = x.abs()
     high = torch.floor(magnitude * (1 / DECAY_ONE))
@@ -96,21 +99,24 @@ def decay_toward_zero(x: Tensor, decay: int) -> Tensor:
 def run_in_range(drive: Tensor, neuron: CubaNeuron, state: State) -> Tensor:
     """`neuron.run` for a current that is proved to stay in range: same spikes, same state, several times faster.
 
-    drive (T, B, *shape); returns spikes (T, B, *shape) in its dtype. Everything is written in place and nothing
+    drive (T, B, *shape); returns spikes (T, B, *shape). Everything is written in place and nothing
     passes through booleans, whose masks cost torch's CPU kernels more than the arithmetic.
     """
     assert neuron.u_in_range and not neuron.wraps_int32 and neuron.vth >= 0
-    spikes = torch.empty_like(drive)
     u, v = state.u.clone(), state.v.clone()
+    # All in the memory order of v, which need not be that of the axes.
+    spikes = torch.empty_strided(drive.shape, (v.numel(), *v.stride()), dtype=v.dtype, device=v.device)
+    bias = None if neuron.bias is None else torch.empty_like(v[:1]).copy_(neuron.bias)
     for t in range(drive.shape[0]):
         decay_in_place(v, neuron.Dv)
         if neuron.forgets_current:
             v.add_(drive[t], alpha=float(1 << INPUT_SHIFT))
         else:
             v.add_(decay_in_place(u, neuron.Du).add_(drive[t], alpha=float(1 << INPUT_SHIFT)))
-        if neuron.bias is not None:
-            v.add_(neuron.bias)
-        v.clamp_(-STATE_MAX + 1, STATE_MAX - 1)
+        if bias is not None:
+            v.add_(bias)
+        if not neuron.v_in_range:
+            v.clamp_(-STATE_MAX + 1, STATE_MAX - 1)
         # The membranes above threshold and zeros elsewhere: what the reset takes away, and spikes once cut to one.
         fired = spikes[t]
         torch.ops.aten.threshold.out(v, neuron.level, 0.0, out=fired)
@@ -137,9 +143,14 @@ def decay_in_place(x: Tensor, decay: int) -> Tensor:
         return x
     if keep == 0:
         return x.zero_()
-    if x.dtype == torch.float64 or keep & (keep - 1) == 0:
-        return x.mul_(keep / DECAY_ONE).trunc_()
+    if keep & (keep - 1) == 0:
+        return x.div_(DECAY_ONE // keep, rounding_mode="trunc")
     return x.copy_(decay_toward_zero(x, decay))
+
+
+def divide_toward_zero(x: Tensor, power_of_two: int) -> Tensor:
+    """trunc(x / power_of_two). torch's CPU kernel of `trunc` goes number by number, that of the division does not."""
+    return torch.div(x, power_of_two, rounding_mode="trunc")
 
 
 def wrap_once(u: Tensor) -> Tensor:

@@ -38,9 +38,10 @@ def make_neuron(
     bias: Tensor | None = None,
     *,
     u_in_range: bool = False,
+    v_in_range: bool = False,
     wraps_int32: bool = False,
 ) -> Neuron:
-    """The neuron of a population. `bias` in units of v. The last two are proofs for Loihi's current register.
+    """The neuron of a population. `bias` in units of v. The last three are what is proved of Loihi's registers.
 
     A readout has no `vth`; it is then run by `integrate`, which does not test it. `max_spikes` in `numbers`
     overrules the chip's (Xylo's output neurons send one spike a step, its hidden ones 31).
@@ -49,7 +50,7 @@ def make_neuron(
     most = numbers.get("max_spikes")
     most = spec.max_spikes if most is None else most
     if spec.family == "cuba_lif":
-        return CubaNeuron(numbers["Du"], numbers["Dv"], vth, bias, u_in_range, wraps_int32)
+        return CubaNeuron(numbers["Du"], numbers["Dv"], vth, bias, u_in_range, v_in_range, wraps_int32)
     if spec.family == "iaf":
         v_min, leak = numbers.get("v_min"), numbers.get("leak") or 0
         return IafNeuron(vth, v_min, leak, most, spec.reset, bias)

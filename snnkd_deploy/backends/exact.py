@@ -5,11 +5,6 @@ Integers live in floats, chosen per layer by a computed bound: float32 below 2^2
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from queue import SimpleQueue
-
 import nir
 import numpy as np
 import torch
@@ -27,6 +22,7 @@ from snnkd_deploy.arithmetic.cuba import (
     wrap_int32,
 )
 from snnkd_deploy.arithmetic.events import Arrivals, EventByEvent, order_is_free
+from snnkd_deploy.arithmetic.layout import channels_last
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.engine import DelayLine, Operator, merge_batch, run_graph
 from snnkd_deploy.backends.inputs import check_inputs
@@ -40,12 +36,10 @@ from snnkd_deploy.graph.topology import NEURONS, WEIGHTS, pair
 
 # Floats held at once by one chunk of samples (largest layer times T): keeps memory flat for any data set.
 _CHUNK_VALUES = 48_000_000
-# Neurons that one thread steps at once on a CPU: their registers and their input stay in its cache.
-_CACHED_NEURONS = 1 << 17
+# Neurons that each thread steps at once on a CPU: enough to outweigh the calls, few enough for its cache.
+_CACHED_NEURONS = 1 << 18
 # Chunks of fewer samples than this waste more on calls than the cache brings.
 _FEWEST_SAMPLES = 16
-# Threads that run chunks side by side; Python's share of each call would keep more of them waiting.
-_MOST_WORKERS = 4
 
 
 class ExactBackend:
@@ -83,24 +77,22 @@ class ExactBackend:
             raise BackendError.from_problems(problems)
         check_inputs(model, inputs)
         size = self._chunk_samples(model, inputs)
-        chunks = [inputs.chunk(start, start + size) for start in range(0, inputs.samples, size)] or [inputs]
-        workers = min(_MOST_WORKERS, torch.get_num_threads(), len(chunks)) if self.device.type == "cpu" else 1
-        # Operators hold the states of the chunk that they run: a set for each thread.
-        free: SimpleQueue[dict[str, Operator]] = SimpleQueue()
-        for _ in range(workers):
-            free.put(build_operators(model, inputs, self.device))
-
-        def run_chunk(part: Inputs) -> Trace:
-            operators = free.get()
-            try:
-                return self._run_chunk(model, operators, part, record)
-            finally:
-                free.put(operators)
-
-        if workers == 1:
-            return concatenate([run_chunk(part) for part in chunks])
-        with _threads_each(torch.get_num_threads() // workers), ThreadPoolExecutor(workers) as pool:
-            return concatenate(list(pool.map(run_chunk, chunks)))
+        operators = build_operators(model, inputs, self.device)
+        # What chunks write their spikes into: each is converted once and copied nowhere.
+        assert model.profile.chip is not None
+        most = (1, None) if model.profile.chip.neuron.max_spikes == 1 else (1,)
+        wanted = [name for name in model.spiking if record.spikes and record.wants(name)]
+        single = [name for name in wanted if model.neuron(name).max_spikes in most]
+        spikes = {n: torch.empty((inputs.steps, inputs.samples, *model.shapes[n]), dtype=torch.bool) for n in single}
+        chunks = []
+        for start in range(0, max(1, inputs.samples), size):
+            end = start + size
+            into = {name: whole[:, start:end] for name, whole in spikes.items()}
+            chunks.append(self._run_chunk(model, operators, inputs.chunk(start, end), record, into))
+        trace = concatenate(chunks)
+        found = trace.spikes | {name: whole.view(torch.uint8) for name, whole in spikes.items()}
+        trace.spikes = {name: found[name] for name in [*wanted, *found]}
+        return trace
 
     def _chunk_samples(self, model: Model, inputs: Inputs) -> int:
         largest = max(int(np.prod(shape)) for shape in model.shapes.values())
@@ -108,10 +100,13 @@ class ExactBackend:
         if self.device.type != "cpu":
             return size
         neurons = max((int(np.prod(model.shapes[name])) for name in model.spiking), default=1)
-        return min(size, max(_FEWEST_SAMPLES, _CACHED_NEURONS // max(1, neurons)))
+        return min(size, max(_FEWEST_SAMPLES, torch.get_num_threads() * _CACHED_NEURONS // max(1, neurons)))
 
     @torch.no_grad()
-    def _run_chunk(self, model: Model, operators: dict[str, Operator], inputs: Inputs, record: Record) -> Trace:
+    def _run_chunk(
+        self, model: Model, operators: dict[str, Operator], inputs: Inputs, record: Record, into: dict[str, Tensor]
+    ) -> Trace:
+        """Run some samples. The spikes of the populations in `into` are written there, the others returned."""
         x = inputs.x.to(self.device, torch.float32 if inputs.x.dtype != torch.float64 else torch.float64)
         outputs = run_graph(model, operators, x, inputs.steps, record.states)
         trace = Trace(logits=logits_of(model, outputs, inputs.steps).cpu(), meta={"backend": self.name})
@@ -119,12 +114,11 @@ class ExactBackend:
         order = {n: [e.entries, e.changed] for n, e in ordered.items() if isinstance(e, EventByEvent) and e.entries}
         if order:
             trace.meta[EVENT_ORDER] = order
-        assert model.profile.chip is not None
-        most = (1, None) if model.profile.chip.neuron.max_spikes == 1 else (1,)
         for name in model.spiking:
-            if record.spikes and record.wants(name):
-                single = model.neuron(name).max_spikes in most
-                trace.spikes[name] = spike_counts(outputs[name], at_most_one=single).cpu()
+            if name in into:
+                _above_zero(outputs[name], into[name])
+            elif record.spikes and record.wants(name):
+                trace.spikes[name] = spike_counts(outputs[name]).cpu()
         silent = silent_readout(model)
         if silent is not None and record.spikes and record.wants(silent):
             shape = (inputs.steps, inputs.samples, *model.shapes[silent])
@@ -139,20 +133,17 @@ class ExactBackend:
         return trace
 
 
-@contextmanager
-def _threads_each(threads: int) -> Iterator[None]:
-    """Threads of torch's own that each new Python thread may use."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _above_zero(spikes: Tensor, out: Tensor) -> None:
+    """Spikes, at most one a step, as booleans."""
+    if spikes.device == out.device:
+        torch.gt(spikes, 0, out=out)
+    else:
+        out.copy_(spikes > 0)
 
 
-def spike_counts(spikes: Tensor, *, at_most_one: bool = False) -> Tensor:
+def spike_counts(spikes: Tensor) -> Tensor:
     """Spikes per step as uint8, or as int32 where one step may hold more than 255."""
-    fits = at_most_one or not spikes.numel() or float(spikes.max()) <= 255
+    fits = not spikes.numel() or float(spikes.max()) <= 255
     return spikes.to(torch.uint8 if fits else torch.int32)
 
 
@@ -183,6 +174,12 @@ def logits_of(model: Model, outputs: dict[str, Tensor], steps: int) -> Tensor:
     return out[-1].to(torch.float64).flatten(1) / (params.scale * model.bias_unit * steps)
 
 
+def _placed(weight: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Weights where and as they are used."""
+    placed = torch.from_numpy(weight).to(device, dtype)
+    return channels_last(placed) if placed.dim() == 4 and placed.device.type == "cpu" else placed
+
+
 class Synapse(Operator):
     """Weights on the chip: exact integer sums, then the exponent's shift. Biases belong to the population."""
 
@@ -197,7 +194,7 @@ class Synapse(Operator):
         )
         self.bound = int(magnitude) * max_input
         self.dtype = exact_dtype(self.bound)
-        self.map = layers.linear_map(node, torch.from_numpy(weight).to(device, self.dtype))
+        self.map = layers.linear_map(node, _placed(weight, device, self.dtype))
         self.exponent = params.weight_exp
         # A spike is a spike, whatever its value; `counts` are several spikes in one number.
         self.binary = params.message_bits == 0 and not counts
@@ -253,7 +250,7 @@ class HostSynapse(Operator):
         bound = int(np.abs(weight).reshape(weight.shape[0], -1).sum(1).max()) * model.profile.encoding.levels
         bound += (int(np.abs(bias).max(initial=0)) if bias is not None else 0) + (1 << self.shift)
         self.dtype = exact_dtype(bound)
-        self.map = layers.linear_map(node, torch.from_numpy(weight).to(device, self.dtype))
+        self.map = layers.linear_map(node, _placed(weight, device, self.dtype))
         self.bias: Tensor | None = None
         if bias is not None:
             ndim = len(model.shapes[name])
@@ -276,18 +273,18 @@ class Population(Operator):
         assert isinstance(params, NeuronParams | ReadoutParams)
         assert model.profile.chip is not None
         spec = model.profile.chip.neuron
-        self.wraps_int32 = in_range = False
+        bias = model.bias_int(name)
+        self.wraps_int32 = in_range = v_in_range = False
         if spec.family == "cuba_lif":
-            reach = bound << INPUT_SHIFT  # |u| never exceeds reach * 4096 / Du (or * steps without decay)
-            reach = reach * DECAY_ONE // params.Du if params.Du else reach * steps
+            reach = _most_held(bound << INPUT_SHIFT, params.Du, steps)
             in_range = reach < STATE_MAX
+            v_in_range = _most_held(reach + int(np.abs(bias).max(initial=0)), params.Dv, steps) < STATE_MAX
             self.dtype = torch.float32 if in_range else torch.float64
             self.wraps_int32 = bound << INPUT_SHIFT >= 2**31
         elif spec.family == "float_lif":
             self.dtype = torch.float32  # the rounding is the arithmetic
         else:
-            self.dtype = _membrane_dtype(spec, params, bound, model.bias_int(name), steps)
-        bias = model.bias_int(name)
+            self.dtype = _membrane_dtype(spec, params, bound, bias, steps)
         self.spiking = isinstance(params, NeuronParams)
         # An image that enters the bias register leaves u at 0 on the chip; v is the same either way.
         self.keeps_u_zero = any(model.synapse(s).as_bias for s in model.weight_sources(name))
@@ -297,14 +294,13 @@ class Population(Operator):
             params.numbers(),
             torch.from_numpy(bias).to(device, self.dtype) if bias.any() else None,
             u_in_range=in_range,
+            v_in_range=v_in_range,
             wraps_int32=bound << INPUT_SHIFT >= 2 * STATE_MAX,
         )
         # Where a bound proves that no register wraps, or none saturates either, there is less to do.
         cuba = self.neuron if isinstance(self.neuron, CubaNeuron) else None
         self.in_range = cuba is not None and in_range and not cuba.wraps_int32
-        most = ((bound << INPUT_SHIFT) + int(np.abs(bias).max(initial=0))) * steps
-        self.sums_up = cuba is not None and self.in_range and most < STATE_MAX
-        self.sums_up = self.sums_up and cuba is not None and cuba.forgets_current and cuba.Dv == 0
+        self.sums_up = cuba is not None and self.in_range and v_in_range and cuba.forgets_current and cuba.Dv == 0
         self.state: State | None = None
         self.keep = False
         self.history: list[tuple[Tensor, Tensor]] = []
@@ -358,6 +354,11 @@ class Population(Operator):
         return torch.cat([v for _, v in self.history])
 
 
+def _most_held(arriving: int, decay: int, steps: int) -> int:
+    """The most that a register can hold to which at most `arriving` is added per step, after `steps` of them."""
+    return arriving * DECAY_ONE // decay if decay else arriving * steps
+
+
 def _membrane_dtype(
     spec: NeuronSpec, params: NeuronParams | ReadoutParams, bound: int, bias: np.ndarray, steps: int
 ) -> torch.dtype:
@@ -391,7 +392,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
     operators: dict[str, Operator] = {}
     bounds: dict[str, int] = {}
     encoding = model.profile.encoding
-    largest_input = int(inputs.x.abs().max()) if inputs.x.numel() else 1
+    low, high = (int(end) for end in torch.aminmax(inputs.x)) if inputs.x.numel() else (0, 1)
+    largest_input = max(-low, high)
     assert model.profile.chip is not None
     spec = model.profile.chip.neuron
     # Loops: what a population emits at most is known before it has been visited.
@@ -403,6 +405,8 @@ def build_operators(model: Model, inputs: Inputs, device: torch.device) -> dict[
         summed.add(model.input_name)
     # Nodes whose values are zeros and ones already, so that no synapse has to ask.
     clean = set(model.spiking) if spec.max_spikes == 1 else set()
+    if encoding.kind != "float" and low >= 0 and high <= 1:
+        clean.add(model.input_name)
     for name in (n for component in model.order for n in component):
         node = model.nodes[name]
         arriving = sum(bounds.get(source, 0) for source in model.sources[name])

@@ -65,9 +65,10 @@ def check_inputs(model: Model, inputs: Inputs) -> None:
     if inputs.steps < 1 or x.shape[0] not in (1, inputs.steps):
         raise DataError("the steps do not match x", where="inputs.steps", need=x.shape[0], have=inputs.steps)
     if x.is_floating_point():
-        if not torch.isfinite(x).all():
+        low, high = torch.aminmax(x)  # either is NaN where any value is
+        if not (torch.isfinite(low) and torch.isfinite(high)):
             raise DataError("x holds NaN or infinite values", where="inputs.x")
-        if model.profile.encoding.kind != "float" and (x != x.round()).any():
+        if model.profile.encoding.kind != "float" and torch.frac(x).any():
             what = f"encoding '{model.profile.encoding.kind}' takes integers, x holds fractions"
             raise DataError(what, where="inputs.x", remedy=_integer_remedy(model))
 

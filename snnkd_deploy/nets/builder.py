@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-
 from snnkd_deploy.arithmetic import decay_numbers, kept
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.errors import ChipError, Problem, RecipeError
@@ -178,9 +176,9 @@ class Builder:
         first = self.conv(f"{index}a", source, channels, stride=stride)
         main, shape = self.conv_synapse(f"conv{index}b", first, channels)
         if self.shapes[source] == shape:
-            # One tap per channel with weight 1: a depthwise identity.
-            ones = torch.ones(channels, 1, 1, 1)
-            skip = Synapse(f"skip{index}", channels, channels, kernel=1, groups=channels, batch_norm=False, fixed=ones)
+            skip = Synapse(
+                f"skip{index}", channels, channels, kernel=1, groups=channels, batch_norm=False, shortcut=True
+            )
         else:
             skip, _ = self.conv_synapse(f"skip{index}", source, channels, kernel=1, stride=stride)
         return self.add(f"lif{index}b", shape, [(first, main), (source, skip)])

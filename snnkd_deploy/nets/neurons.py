@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import torch
@@ -129,15 +130,21 @@ class Numbers:
 
     @classmethod
     def of(cls, like: Tensor, lif: Lif, chip: ChipNeuron | None) -> Numbers:
+        return cls._of(like.dtype, like.device, lif, chip)
+
+    @classmethod
+    @lru_cache(maxsize=256)  # the same at every training step
+    def _of(cls, dtype: torch.dtype, device: torch.device, lif: Lif, chip: ChipNeuron | None) -> Numbers:
         if chip is None:
             values = (lif.level, lif.floor, 1.0, lif.threshold, 1.0)
         else:
             # In integers: v = real * scale * 2^shift, drive = real * scale. The real threshold is the integer one.
             neuron, unit = chip.neuron, 1.0 / (chip.scale * (1 << chip.shift))
             values = (neuron.level, neuron.floor, unit, neuron.level * unit, 1.0 / chip.scale)
-        return cls(*(torch.tensor(value, dtype=like.dtype, device=like.device) for value in values))
+        return cls(*(torch.tensor(value, dtype=dtype, device=device) for value in values))
 
 
+@lru_cache(maxsize=256)
 def shared(chip: ChipNeuron | None) -> ChipNeuron | None:
     """The part of a chip neuron that kernels are compiled for: decays and register handling, no numbers."""
     if chip is None:

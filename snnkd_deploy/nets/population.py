@@ -174,6 +174,9 @@ class Population(nn.Module):
         fed = [synapse for synapse in self._synapses() if synapse is not self.recurrent]
         for x, synapse in zip(arriving, fed, strict=True):
             flat = x.flatten(0, 1)
+            if synapse.shortcut and total is not None and not (self.mode == "chip" and self._hears_counts):
+                total = torch.add(total, flat, alpha=self._shortcut_weight(synapse))
+                continue
             if self.mode == "chip":
                 part = self._integer_sum(synapse, flat)
             elif apart:
@@ -201,6 +204,11 @@ class Population(nn.Module):
             dtype = exact_dtype(row * float(x.detach().max()) if x.numel() else 0.0)
             return self._exact(_whole(synapse.apply_weight(x.to(dtype), weight.to(dtype))))
         return self._exact(_whole(synapse.apply_weight(x, weight)))
+
+    @torch.no_grad()
+    def _shortcut_weight(self, synapse: Synapse) -> float:
+        """What a spike on an identity shortcut adds: no product needs to be computed for it."""
+        return 1.0 if self.mode == "float" else float(self.weight_int(synapse).flatten()[0])
 
     def weight_int(self, synapse: Synapse) -> Tensor:
         """The chip's integers of one synapse as floats, straight-through.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snnkd_deploy.arithmetic.layout import channels_last
 from snnkd_deploy.chips.spec import IntGrid
 from snnkd_deploy.nets.batchnorm import BatchNorm1d, BatchNorm2d
 from snnkd_deploy.nets.rounding import to_grid
@@ -23,7 +24,7 @@ class Synapse(nn.Module):
     `pool_area` > 0: a linear map on the sum over that many map positions, which is global average pooling
     with its 1/area folded into the weights.
     The bias that BatchNorm leaves behind belongs to the population that the synapse feeds.
-    `fixed` weights (identity shortcuts) are not trained.
+    `shortcut`: the identity, one tap of weight 1 a channel, not trained.
     `payload` > 0: the input brings integers 0..payload (graded spikes), which mean 0..1.
     """
 
@@ -38,7 +39,7 @@ class Synapse(nn.Module):
         padding: int = 0,
         groups: int = 1,
         batch_norm: bool = True,
-        fixed: Tensor | None = None,
+        shortcut: bool = False,
         pool_area: int = 0,
         payload: int = 0,
     ) -> None:
@@ -46,8 +47,9 @@ class Synapse(nn.Module):
         self.name, self.kernel, self.stride, self.padding, self.groups = name, kernel, stride, padding, groups
         self.pool_area, self.payload = pool_area, payload
         shape = (out_features, in_features // groups, kernel, kernel) if kernel else (out_features, in_features)
-        if fixed is not None:
-            self.register_buffer("weight", fixed.reshape(shape).clone())
+        self.shortcut = shortcut
+        if shortcut:
+            self.register_buffer("weight", torch.ones(shape))
         else:
             self.weight = nn.Parameter(torch.empty(shape))
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
@@ -65,12 +67,19 @@ class Synapse(nn.Module):
         """The map with other weights (the quantised ones), on a merged batch (N, ...)."""
         if self.is_conv:
             if x.device.type == "cpu":
-                # oneDNN then takes and gives maps channels last, without reordering a batch on either side; the
-                # neurons behind keep whatever order they are given.
-                weight = weight.contiguous(memory_format=torch.channels_last)
-            return F.conv2d(x, weight, None, self.stride, self.padding, 1, self.groups)
+                weight = channels_last(weight)  # the neurons behind keep whatever order they are given
+            stride = self.stride
+            if self.kernel == 1 and stride > 1 and self.padding == 0:
+                # oneDNN's own strided 1x1 writes past its workspace where channels are few (uxlfoundation/oneDNN#6035):
+                # weight gradients are wrong, or it never returns.
+                x, stride = x[:, :, ::stride, ::stride], 1
+            return F.conv2d(x, weight, None, stride, self.padding, 1, self.groups)
         if self.pool_area:
             return F.linear(x.flatten(2).sum(2), weight)
+        if x.dim() == 4 and x.stride(1) == 1 and x.shape[1] > 1:
+            # Maps that lie channels last: the few weights are reordered, not the batch.
+            weight = weight.unflatten(1, x.shape[1:]).movedim(1, -1).flatten(1)
+            return F.linear(x.movedim(1, -1).flatten(1), weight)
         return F.linear(x.flatten(1), weight)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -113,6 +113,21 @@ def test_in_place_run_is_run(dtype: torch.dtype, decays: tuple[int, int], with_b
         assert torch.equal(found.u, expected.u)
 
 
+def test_in_place_run_in_another_memory_order() -> None:
+    """Maps channels last, held for all steps, of a membrane that is known to stay in range."""
+    maps = torch.randint(-400, 400, (5, 6, 4, 3), generator=torch.Generator().manual_seed(4)).float()
+    bias = torch.arange(72.0).reshape(6, 4, 3)
+    plain = CubaNeuron(4096, 2048, vth=300, bias=bias, u_in_range=True)
+    proved = CubaNeuron(4096, 2048, vth=300, bias=bias, u_in_range=True, v_in_range=True)
+    drive = maps.to(memory_format=torch.channels_last).expand(7, *maps.shape)
+    expected = State.zeros(maps)
+    spikes, _, _ = run(maps.expand(7, *maps.shape), plain, expected)
+    found = State.zeros(drive[0])
+    assert torch.equal(run_in_range(drive, proved, found), spikes)
+    assert torch.equal(found.v, expected.v)
+    assert 0.01 < float(spikes.mean()) < 0.99
+
+
 def test_accumulate_is_integrate() -> None:
     drive = torch.randint(-400, 400, (8, 3, 10), generator=torch.Generator().manual_seed(0)).float()
     neuron = CubaNeuron(4096, 0, vth=0, bias=torch.arange(10.0), u_in_range=True)

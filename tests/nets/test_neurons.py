@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snnkd_deploy.nets.neurons import Lif, compile_neurons, lif_over_time
-from snnkd_deploy.nets.surrogate import sigmoid4, triangle
+from snnkd_deploy.nets.surrogate import sech_squared_of_twice, sigmoid4, triangle
 
 VECTORS = Path(__file__).parents[1] / "distill" / "distillation_vectors.npz"
 CASES = {
@@ -103,8 +103,10 @@ def test_channels_last_drive_gives_the_same():
 @pytest.mark.slow
 def test_compiled_neurons_give_the_same_bits():
     lif = Lif(0.5, 1.0, sigmoid4)
-    x = torch.randn(4, 64, 8, 7, 7)
-    gout = torch.randn_like(x)
+    generator = torch.Generator().manual_seed(0)
+    x, gout = (torch.randn((4, 64, 8, 7, 7), generator=generator) for _ in range(2))
+    exact = x.double().requires_grad_()
+    (lif_over_time(exact, lif) * gout).sum().backward()
     results = []
     for enable in (False, True):
         problem = compile_neurons(enable)
@@ -116,7 +118,18 @@ def test_compiled_neurons_give_the_same_bits():
         results.append((out.detach(), a.grad))
     compile_neurons(False)
     assert torch.equal(results[0][0], results[1][0])
-    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-6, atol=1e-6)
+    # Each has its own formula of the surrogate, and both are held to double precision.
+    for _, gradient in results:
+        torch.testing.assert_close(gradient.double(), exact.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_the_surrogate_of_compiled_kernels_is_the_same_function():
+    x = torch.linspace(-30.0, 30.0, 60001)
+    expected = sigmoid4(x.double())
+    torch.testing.assert_close(sech_squared_of_twice(x).double(), expected, rtol=0, atol=3e-7)
+    near = x.abs() < 3
+    torch.testing.assert_close(sech_squared_of_twice(x[near]).double(), expected[near], rtol=3e-6, atol=0)
+    assert sech_squared_of_twice(torch.tensor([1e20, -1e20])).tolist() == [0.0, 0.0]
 
 
 def test_gradient_of_a_sum_over_time():
