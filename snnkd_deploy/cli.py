@@ -652,7 +652,9 @@ def completion(args: argparse.Namespace) -> Result:
     from snnkd_deploy.verbs.completion import completion as script
 
     chips = list_chips()
-    names = {"--chip": [*chips, "all"], "name": chips, "--backend": backend_names(), "source": list(DATASETS)}
+    backends = backend_names()
+    names = {"--chip": [*chips, "all"], "name": chips, "--backend": backends, "--backends": backends}
+    names["source"] = list(DATASETS)
     text = script(verbs_of(build_parser()), args.shell, names)
     _show(text)
     return {"shell": args.shell, "script": text}

@@ -342,3 +342,10 @@ def on_files(files: Files, config: Any) -> Files:
     for path, text in generated().items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Tables that say what their headings head; a mean stays on one line with its deviation."""
+    html = re.sub(r"<th([^>]*)></th>", r"<td\1></td>", html)
+    html = re.sub(r"<th(?=[ >])(?![^>]* scope=)", '<th scope="col"', html)
+    return html.replace(" ± ", "&nbsp;±&nbsp;")

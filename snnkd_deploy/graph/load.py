@@ -27,7 +27,8 @@ def load_model(
     ">=", default ">"), `v0` (the membrane at the start, default 0). What a `.net` may leave out: `input_shape`
     (C, H, W) of a first convolution; it is ignored where the file says it.
 
-    Raises GraphError for a file that is damaged or not understood, UsageError for options that do not apply.
+    Raises GraphError for a file that is damaged or not understood, UsageError for options that do not apply or whose
+    value cannot be.
     """
     path = Path(path)
     if path.is_dir():

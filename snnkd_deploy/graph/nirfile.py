@@ -15,7 +15,7 @@ import nir
 import numpy as np
 from pydantic import ValidationError
 
-from snnkd_deploy.errors import GraphError, Problem, SnnkdError
+from snnkd_deploy.errors import GraphError, Problem, SnnkdError, UsageError
 from snnkd_deploy.files import replacing
 from snnkd_deploy.graph.check import check_model
 from snnkd_deploy.graph.hdf5_tree import read_hdf5, sealed
@@ -63,12 +63,14 @@ def read_nir(
 
     The options are for files without a profile, which need `dt_s` (seconds) and `reset` ("zero" or "subtract"), and
     may come from a tool that fires at the threshold (`fires` ">=") or starts elsewhere (`v0`). They are refused
-    beside a profile that says otherwise. Raises GraphError for anything damaged or not understood.
+    beside a profile that says otherwise. Raises GraphError for anything damaged or not understood, UsageError for an
+    option whose value cannot be.
     """
     path = Path(path)
+    given = {"dt_s": dt_s, "reset": reset, "fires": fires, "v0": v0}
+    _check_options(given)
     graph = _read_graph(path)
     text = graph.metadata.get(PROFILE_KEY) if isinstance(graph.metadata, dict) else None
-    given = {"dt_s": dt_s, "reset": reset, "fires": fires, "v0": v0}
     if text is None:
         profile = _foreign_profile(graph, path, given)
     else:
@@ -150,6 +152,19 @@ def parse_profile(text: Any, where: str) -> Profile:
         raise GraphError.from_problems(problems) from error
 
 
+def _check_options(given: dict[str, Any]) -> None:
+    """Raises UsageError for a value that no file could mean."""
+    dt_s, reset, fires, v0 = given["dt_s"], given["reset"], given["fires"], given["v0"]
+    if reset not in (None, "zero", "subtract"):
+        raise UsageError(f"unknown reset '{reset}'", where="--reset", remedy="zero or subtract")
+    if fires not in (None, ">", ">="):
+        raise UsageError(f"unknown comparison '{fires}'", where="--fires", remedy="'>' or '>='")
+    if dt_s is not None and not (dt_s > 0 and np.isfinite(dt_s)):
+        raise UsageError(f"the timestep must be positive, got {dt_s}", where="--dt", remedy="seconds, e.g. 1e-4")
+    if v0 is not None and not np.isfinite(v0):
+        raise UsageError(f"the membrane must start at a number, got {v0}", where="--v0", remedy="e.g. 0")
+
+
 def _foreign_profile(graph: nir.NIRGraph, path: Path, given: dict[str, Any]) -> Profile:
     dt_s, reset, fires, v0 = given["dt_s"], given["reset"], given["fires"], given["v0"]
     needs_time = any(isinstance(node, (*NEURONS, nir.Delay)) for node in graph.nodes.values())
@@ -160,14 +175,6 @@ def _foreign_profile(graph: nir.NIRGraph, path: Path, given: dict[str, Any]) -> 
             where=str(path),
             remedy="both, as the tool that wrote the file has them: --dt 1e-4 --reset zero, or dt_s=1e-4, reset='zero'",
         )
-    if reset not in (None, "zero", "subtract"):
-        raise GraphError(f"unknown reset '{reset}'", where="--reset", remedy="zero or subtract")
-    if fires not in (None, ">", ">="):
-        raise GraphError(f"unknown comparison '{fires}'", where="--fires", remedy="'>' or '>='")
-    if dt_s is not None and not (dt_s > 0 and np.isfinite(dt_s)):
-        raise GraphError(f"the timestep must be positive, got {dt_s}", where="--dt", remedy="seconds, e.g. 1e-4")
-    if v0 is not None and not np.isfinite(v0):
-        raise GraphError(f"the membrane must start at a number, got {v0}", where="--v0")
     return Profile(
         dt_s=dt_s if dt_s is not None else 1e-3,
         reset="subtract" if reset == "subtract" else "zero",

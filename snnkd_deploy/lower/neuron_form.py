@@ -25,16 +25,19 @@ import nir
 import numpy as np
 
 from snnkd_deploy.arithmetic import decay_numbers, kept
+from snnkd_deploy.chips import list_chips, load_chip
 from snnkd_deploy.chips.spec import ChipSpec
 from snnkd_deploy.errors import Problem
 from snnkd_deploy.graph.topology import Shape
 
 # What a network can be changed to where a chip lacks a neuron.
-_REMEDIES = {
-    "lif": "IF neurons, or a chip with decaying membranes (snnkd chips)",
-    "cuba_lif": "neurons without a synaptic current, or a chip that has one (loihi2, xylo_a2, spinnaker2)",
-    "if": "LIF neurons with a long time constant, or a chip without a leak (speck2f, loihi2)",
-    "integrator": "a spiking population at the end, whose spikes are counted",
+_INSTEAD: dict[str, dict[str, str]] = {
+    "lif": {"cuba_lif": "CubaLIF neurons (a synaptic current before the membrane)", "if": "IF neurons"},
+    "cuba_lif": {"lif": "LIF neurons (no synaptic current)", "if": "IF neurons"},
+    "if": {
+        "lif": "LIF neurons with a long time constant",
+        "cuba_lif": "CubaLIF neurons with a long time constant of the membrane",
+    },
 }
 # A decay that lies further than this from all of the chip's is another neuron.
 _FAR = 0.25
@@ -101,7 +104,7 @@ def neuron_form(
         lacking = chip.lacks(operation)
         if lacking is not None:
             what = f"{chip.id} cannot run '{operation}': {lacking}"
-            problems.append(Problem(what, name, remedy=_REMEDIES[operation]))
+            problems.append(Problem(what, name, remedy=_instead(chip, operation)))
         else:
             asked = (keep_v, keep_u)
             numbers = decay_numbers(chip, keep_v, keep_u)
@@ -146,6 +149,15 @@ def neuron_form(
     if problems:
         return problems
     return NeuronForm(keep_v, keep_u, factor, bias_gain, drive, threshold, error, numbers, tuple(notes))
+
+
+def _instead(chip: ChipSpec, operation: str) -> str:
+    """The nearest neuron that this chip does have, and the chips that have the one asked for."""
+    if operation == "integrator":
+        return "a spiking population at the end, whose spikes are counted"
+    nearest = [words for name, words in _INSTEAD[operation].items() if chip.lacks(name) is None][:1]
+    others = [name for name in list_chips() if load_chip(name).lacks(operation) is None]
+    return ", or ".join([*nearest, f"a chip that has it ({', '.join(others)})"])
 
 
 def _too_far(chip: ChipSpec, key: str, wanted: float, now: float, name: str) -> list[Problem]:

@@ -17,16 +17,17 @@ from rich.text import Text
 from snnkd_deploy.errors import UsageError
 from snnkd_deploy.report import plots
 from snnkd_deploy.report.headline import (
-    TITLES,
     Fact,
     Figure,
     Words,
     energy_facts,
+    fires_once,
     fit_fact,
     latency_fact,
     parity_facts,
     plain,
     stages,
+    title_of,
 )
 from snnkd_deploy.report.numbers import count, percent
 from snnkd_deploy.report.render import Numbers, Picture, environment
@@ -61,7 +62,7 @@ def compare_reports(runs: Mapping[str, Report]) -> list[Group]:
             titled.setdefault(fact.title, [()] * len(reports))[index] = fact.words
     groups = [
         Group("Setting", _rows({title: [words(r) for r in reports] for title, words in _SETTING.items()})),
-        Group("Accuracy", _rows({TITLES.get(key, key): cells for key, cells in accuracy.items()})),
+        Group("Accuracy", _rows({title_of(key): cells for key, cells in accuracy.items()})),
         Group("Work per inference", _rows({title: [_total(r, key) for r in reports] for key, title in _WORK.items()})),
         Group("On the chip", _rows(titled)),
     ]
@@ -176,7 +177,7 @@ def _total(report: Report, key: str) -> Words:
     value = getattr(report.totals, key)
     if value is None:
         return ()
-    return (Figure(("totals", key), value, percent(value) if key == "rate" else count(value)),)
+    return (Figure(("totals", key), value, percent(value) if key == "rate" and fires_once(report) else count(value)),)
 
 
 def _steps(report: Report) -> Words:

@@ -24,7 +24,17 @@ TITLES = {
     "float": "Float reference",
     "lava": "Lava",
     "netx": "lava-dl netx",
+    "norse": "Norse",
+    "onnx": "ONNX Runtime",
+    "replay": "Recorded trace",
+    "sinabs": "Sinabs",
+    "snntorch": "snnTorch",
+    "speck": "Sinabs for Speck",
+    "spikingjelly": "SpikingJelly",
+    "xylo": "XyloSim",
 }
+# Titles that are words, not names: small within a sentence.
+_WORDS = ("teacher", "student_float", "student", "exact", "float", "replay")
 _NOTES = {
     "teacher": "the network to distil from",
     "student_float": "before quantisation",
@@ -32,6 +42,14 @@ _NOTES = {
     "exact": "integer simulator, exported file",
     "lava": "Intel's Lava processes, exported file",
     "netx": "lava-dl loading the .net file",
+    "norse": "Norse's own neurons, exported file",
+    "onnx": "exported file as an ONNX graph",
+    "replay": "a recording in place of a board",
+    "sinabs": "Sinabs' own neurons, exported file",
+    "snntorch": "snnTorch's own neurons, exported file",
+    "speck": "SynSense's Sinabs with the chip's integers, exported file",
+    "spikingjelly": "SpikingJelly's own neurons, exported file",
+    "xylo": "SynSense's simulator of the chip, exported file",
 }
 
 
@@ -45,6 +63,17 @@ class Figure:
 
 
 Words = tuple[str | Figure, ...]
+
+
+def title_of(key: str) -> str:
+    """A stage or backend as a heading names it. A backend of somebody else is called what it calls itself."""
+    return TITLES.get(key, key)
+
+
+def in_words(key: str) -> str:
+    """The same within a sentence: "exact simulator", but "Lava"."""
+    title = title_of(key)
+    return title[0].lower() + title[1:] if key in _WORDS else title
 
 
 def plain(words: Sequence[str | Figure]) -> str:
@@ -112,7 +141,7 @@ def stages(report: Report) -> list[StageRow]:
         rows.append(
             StageRow(
                 key=key,
-                title=TITLES.get(key, key),
+                title=title_of(key),
                 accuracy=accuracy,
                 samples=Figure(path, samples, f"{samples:,}"),
                 note=_NOTES.get(key, ""),
@@ -139,7 +168,7 @@ def parity_facts(report: Report) -> list[Fact]:
         if parity.logits_mismatches:
             bad = Figure((*at, "logits_mismatches"), parity.logits_mismatches, f"{parity.logits_mismatches:,}")
             words += ("; logits differ for ", bad, " samples")
-        title = f"{TITLES.get(name, name)} against {TITLES.get(parity.reference, parity.reference).lower()}"
+        title = f"{title_of(name)} against {in_words(parity.reference)}"
         found.append(Fact(title, words, "good" if parity.equal else "bad"))
     return found
 

@@ -11,8 +11,13 @@ _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3:
 
 
 def percent(fraction: float, samples: int | None = None) -> str:
-    """A share of `samples`: 0.9722 is "97.2 %", or "97.22 %" where there are samples enough to tell."""
+    """A share of `samples`: 0.9722 is "97.2 %", or "97.22 %" where there are samples enough to tell.
+
+    What is not nothing does not read as nothing: 0.000297 is "0.030 %".
+    """
     digits = 2 if samples is not None and samples >= 1000 else 1
+    if fraction and not round(100 * fraction, digits):
+        return f"{significant(100 * fraction, 2)}{NBSP}%"
     return f"{100 * fraction:.{digits}f}{NBSP}%"
 
 

@@ -13,9 +13,11 @@ from snnkd_deploy.report.headline import (
     facts,
     fires_once,
     fit_fact,
+    in_words,
     latency_fact,
     parity_facts,
     stages,
+    title_of,
 )
 from snnkd_deploy.report.numbers import UNKNOWN
 from snnkd_deploy.report.plots import Plot
@@ -39,17 +41,20 @@ def render_page(report: Report, drawing: str = "") -> str:
         facts=facts(report)[max(1, len(report.parity)) :],
         latency=latency_fact(report),
         energy=energy_facts(report)[0],
-        titles=TITLES,
+        title_of=title_of,
+        in_words=in_words,
         drawing=Markup(drawing),
         figures=_pictures(report),
         learning=_learning(report),
         loss_terms=_loss_terms(report),
         totals=[(key, words) for key, words in _TOTALS if getattr(report.totals, key) is not None],
         known_columns=_known_columns(report),
+        shares=fires_once(report),  # a rate is a share of neurons, else a number of spikes
         num=numbers.show,
         words=numbers.words,
         interval=numbers.interval,
         heat=plots.heat_png,
+        flat=plots.is_flat,
         image=plots.image_png,
         unknown=UNKNOWN,
     )  # fmt: skip
@@ -89,7 +94,7 @@ def _pictures(report: Report) -> dict[str, list[Picture]]:
             "accuracy", "By timestep", per_step, "How early the answer is right: fewer steps cost less time and energy."
         )
     if report.confusion:
-        subject = TITLES.get(report.confusion.subject, report.confusion.subject)
+        subject = title_of(report.confusion.subject)
         caption = f"{subject}. Blue: right, orange: wrong; each has its own scale."
         add("accuracy", "Where it errs", plots.plot_confusion(report.confusion), caption)
     add("activity", "Firing rate per layer", plots.plot_rates(report.layers, fires_once(report)))
@@ -109,12 +114,19 @@ def _pictures(report: Report) -> dict[str, list[Picture]]:
     plot = plots.plot_energy_terms(priced.terms, [u.name for u in priced.unpriced], "main")
     add("energy", label, plot, "Static power and host work are kept apart from the chip's dynamic energy.")
     if report.cores:
-        layers = list(dict.fromkeys(name for item in report.cores.items for name in item.layers))
+        layers = _in_order(report)
         caption = "; ".join(f"{number}: {name}" for number, name in enumerate(layers, 1))
-        add("fit", "Core map", plots.plot_cores(report.cores), caption)
+        add("fit", "Core map", plots.plot_cores(report.cores, layers), caption)
     if report.pareto:
         add("pareto", "Accuracy against cost", plots.plot_pareto(report.pareto), "Diamond: this run.")
     return found
+
+
+def _in_order(report: Report) -> list[str]:
+    """The layers of the core map as the network has them, from input to readout, wherever they sit."""
+    placed = dict.fromkeys(name for item in (report.cores.items if report.cores else ()) for name in item.layers)
+    listed = [layer.name for layer in report.layers if layer.name in placed]
+    return list(dict.fromkeys([*listed, *placed]))
 
 
 def _learning(report: Report) -> list[tuple[str, list[Picture]]]:

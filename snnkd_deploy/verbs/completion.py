@@ -10,11 +10,17 @@ SHELLS = ("bash", "zsh", "fish")
 
 _BASH = """\
 _snnkd() {{
-    local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} words=""
+    local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} words="" begun=""
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W {verbs} -- "$cur"))
+        words={verbs}
+        [ "${{cur#-}}" != "$cur" ] && words="--help --version"
+        COMPREPLY=($(compgen -W "$words" -- "$cur"))
         return
+    fi
+    # --option=value: bash cuts it into three words.
+    if [ "$cur" = "=" ]; then cur=""
+    elif [ "$prev" = "=" ]; then prev=${{COMP_WORDS[COMP_CWORD-2]}}
     fi
     case "${{COMP_WORDS[1]}} $prev" in
 {values}
@@ -24,11 +30,14 @@ _snnkd() {{
 {options}
         esac
     fi
-    [ -n "$words" ] && COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    [ -n "$words" ] && COMPREPLY=($(compgen -P "$begun" -W "$words" -- "$cur"))
     return 0
 }}
 complete -o default -F _snnkd snnkd
 """
+# Options that take several values, with commas between: the last one is completed.
+_LISTS = ("--backends",)
+_LAST = '; case "$cur" in *,*) begun="${cur%,*}," cur="${cur##*,}" ;; esac'
 
 
 def completion(verbs: Mapping[str, argparse.ArgumentParser], shell: str, names: Mapping[str, list[str]]) -> str:
@@ -43,7 +52,8 @@ def completion(verbs: Mapping[str, argparse.ArgumentParser], shell: str, names: 
             if known:
                 # A positional comes after the verb itself.
                 before = [f"'{verb} {flag}'" for flag in action.option_strings or [verb]]
-                values.append(f"        {'|'.join(before)}) words={shlex.quote(' '.join(known))} ;;")
+                last = _LAST if set(action.option_strings) & set(_LISTS) else ""
+                values.append(f"        {'|'.join(before)}) words={shlex.quote(' '.join(known))}{last} ;;")
     text = _BASH.format(verbs=shlex.quote(" ".join(verbs)), values="\n".join(values), options="\n".join(options))
     return f"autoload -U +X bashcompinit && bashcompinit\n{text}" if shell == "zsh" else text
 
@@ -54,7 +64,8 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
 
 def _values(action: argparse.Action, names: Mapping[str, list[str]]) -> list[str]:
     if action.choices is not None:
-        return [str(choice) for choice in action.choices]
+        # A bare ">" on the command line would be the shell's own: it is left to be typed, in quotes.
+        return [str(choice) for choice in action.choices if shlex.quote(str(choice)) == str(choice)]
     keys = action.option_strings or [action.dest]
     return next((names[key] for key in keys if key in names), [])
 

@@ -80,6 +80,8 @@ def test_site_builds_without_a_warning(site):
         text = page.read_text("utf-8")
         fetched = re.findall(r"(?:<script[^>]*src|<link[^>]*href|<img[^>]*src)=\"(https?:[^\"]*)", text)
         assert not fetched, (page, fetched)  # pages open without a network
+        assert not re.findall(r"<th(?![^>]* scope=)[ >]|<th[^>]*></th>", text), page  # a heading heads something
+        assert " ± " not in text, page  # a mean and its deviation stay on one line
     names = {page.stem for page in site.rglob("*.html")}
     assert set(list_chips()) | set(METHODS) <= names
 

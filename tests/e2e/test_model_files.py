@@ -62,6 +62,19 @@ def test_options_beside_a_profile_that_says_otherwise(tmp_path, capsys):
         assert f"{options[0]} contradicts" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("foreign", [True, False])
+@pytest.mark.parametrize("options", [("--dt", "-1"), ("--dt", "0"), ("--dt", "nan"), ("--v0", "inf")])
+def test_an_option_that_no_file_could_mean_is_wrong_use(options, foreign, tmp_path, capsys):
+    if foreign:
+        one_neuron(tmp_path / "m.nir")
+    else:
+        write_nir(RandomGraph(2).model(), tmp_path / "m.nir")
+    assert main(["convert", str(tmp_path / "m.nir"), str(tmp_path / "n.nir"), "--reset", "zero", *options]) == 2
+    err = capsys.readouterr().err
+    assert f"error: {options[0]}: " in err and "\n  try: " in err
+    assert not (tmp_path / "n.nir").exists()
+
+
 STRIDES = {"unstrided": 1, "strided": 2}
 
 

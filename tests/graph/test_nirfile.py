@@ -18,7 +18,7 @@ import snnkd_deploy.graph.hdf5_tree as hdf5_tree
 from snnkd_deploy.backends.float_reference import FloatBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.trace import Record
-from snnkd_deploy.errors import GraphError, SnnkdError
+from snnkd_deploy.errors import GraphError, SnnkdError, UsageError
 from snnkd_deploy.graph.check import check_model
 from snnkd_deploy.graph.load import load_model, save_model
 from snnkd_deploy.graph.model import same
@@ -87,7 +87,7 @@ def test_a_foreign_file_needs_dt_and_reset(tmp_path):
     model = read_nir(tmp_path / "f.nir", dt_s=1e-4, reset="zero")
     assert model.profile.dt_s == 1e-4
     for dt_s, reset in ((-1.0, "zero"), (float("nan"), "zero"), (1e-4, "soft")):
-        with pytest.raises(GraphError):
+        with pytest.raises(UsageError):
             read_nir(tmp_path / "f.nir", dt_s=dt_s, reset=reset)
 
 

@@ -14,7 +14,7 @@ from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.float_reference import FloatBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.trace import Record
-from snnkd_deploy.chips import load_chip
+from snnkd_deploy.chips import list_chips, load_chip
 from snnkd_deploy.chips.load import parse_chip
 from snnkd_deploy.cli import main
 from snnkd_deploy.errors import GraphError
@@ -179,6 +179,33 @@ def test_all_that_a_chip_lacks_at_once_with_its_reasons():
     for other in ("reset to zero has no counterpart", "threshold test differs"):
         assert other in text
     assert all(p.remedy for p in caught.value.problems if "lif'" in p.what or "integrator'" in p.what)
+
+
+NEURONS = {"lif": lif, "cuba_lif": cuba, "if": integrate}
+
+
+@pytest.mark.parametrize("operation", NEURONS)
+@pytest.mark.parametrize("name", list_chips())
+def test_a_remedy_names_a_neuron_that_the_chip_has(name, operation):
+    """The lowering of the remedy's neuron is not refused for its kind, and the other chips named do have it."""
+    chip = load_chip(name)
+
+    def refusal(kind):
+        nodes = {"a": affine(np.random.default_rng(0), 4, 8), "l": NEURONS[kind](4)}
+        try:
+            lower_model(model_of((8,), nodes, **as_on(chip)), chip)
+        except GraphError as error:
+            return next((p for p in error.problems if f"cannot run '{kind}'" in p.what), None)
+        return None
+
+    refused = refusal(operation)
+    assert (refused is None) == (chip.lacks(operation) is None)
+    if refused is None:
+        return
+    kind = refused.remedy.split()[0]
+    assert refusal({"LIF": "lif", "CubaLIF": "cuba_lif", "IF": "if"}[kind]) is None
+    others = refused.remedy.split("(")[-1].strip(")").split(", ")
+    assert others and all(load_chip(other).lacks(operation) is None for other in others)
 
 
 def test_what_the_weights_allow_to_differ_is_noted():

@@ -70,3 +70,8 @@ def test_significant_never_prints_an_exponent() -> None:
             text = significant(lead * 10.0**power, 2)
             assert re.fullmatch(r"[\d,.]+", text), text
             assert float(text.replace(",", "")) == pytest.approx(lead * 10.0**power, rel=0.06)
+
+
+def test_a_share_that_is_not_nothing_does_not_read_as_nothing() -> None:
+    assert [spaced(percent(share)) for share in (0.0, 0.000297, 0.0006)] == ["0.0 %", "0.030 %", "0.1 %"]
+    assert spaced(percent(0.000297, 1000)) == "0.03 %"

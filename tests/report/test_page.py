@@ -6,6 +6,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ import torch
 
 from snnkd_deploy.distill.losses import DistillBatch, build_method
 from snnkd_deploy.report import Report
+from snnkd_deploy.report.compare import render_comparison
+from snnkd_deploy.report.headline import TITLES, parity_facts
 from snnkd_deploy.report.numbers import NBSP
 from snnkd_deploy.report.page import LOSS_TERMS, render_page
 from snnkd_deploy.report.render import pointer
+from snnkd_deploy.report.schema import ChipInfo
 
 WHICH = ["full", "minimal", "priced"]
 VOID = {"meta", "br", "img", "link", "input", "hr", "path", "use", "rect"}
@@ -179,6 +183,55 @@ def test_the_page_does_without(part: str, edited: Any, monkeypatch: pytest.Monke
     missing: Any = None if part in OPTIONAL else [] if part in OPTIONAL_LISTS else {}
     _without_drawing(monkeypatch)
     assert "Deployment report" in render_page(edited(**{part: missing}))
+
+
+def test_the_core_map_counts_layers_as_the_network_has_them(edited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speck's readout sits on core 0, its first layer on core 3."""
+    _without_drawing(monkeypatch)
+    names = ["lif1", "lif2", "lif3", "lif4"]
+    items = [{"core": core, "layers": [name]} for core, name in enumerate(reversed(names))]
+    text = render_page(edited(cores={"items": items}))
+    listed = [f"{number}: {name}" for number, name in enumerate(names, 1)]
+    assert "; ".join(listed) in text
+    assert "; ".join(listed).replace(":", " =").replace(";", ",") in text
+
+
+def test_a_map_without_a_place_that_stands_out_says_so(edited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_drawing(monkeypatch)
+    blank, bump = [[0.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]
+    text = render_page(edited(maps=[{"cam": bump, "sam": blank}, {"cam": blank, "sam": bump}]))
+    assert re.findall(r"<span>((?:CAM|SAM), [^<]*)</span>", text) == [
+        *("CAM, teacher", "SAM, student: flat"),
+        *("CAM, teacher: flat", "SAM, student"),
+    ]
+
+
+def test_a_rate_is_a_percentage_only_where_a_neuron_fires_once(full: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_drawing(monkeypatch)
+    rate = full.totals.rate
+    assert rate is not None
+    for most, shown in ((1, f"{100 * rate:.1f}{NBSP}%"), (31, f"{rate:.3f}")):
+        report = full.model_copy(update={"chip_info": ChipInfo(name="chip", max_spikes=most)})
+        table = render_page(report).split("<tfoot>")[1]
+        assert ("/totals/rate", rate, shown) in Page(table).figures
+        compared = render_comparison({"a": report, "b": report})
+        assert ("/totals/rate", rate, shown) in Page(compared).figures
+
+
+def test_backends_are_called_by_their_names(edited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every backend of the package has a title; within a sentence names keep their capitals and words lose them."""
+    _without_drawing(monkeypatch)
+    parity = {"samples": 2, "spikes_compared": 10, "mismatches": 0, "first_divergence": None}
+    report = edited(parity={"speck": parity, "lava": parity | {"reference": "norse"}, "stranger": parity})
+    told = [fact.title for fact in parity_facts(report)]
+    assert told == [
+        "Sinabs for Speck against exact simulator",
+        "Lava against Norse",
+        "stranger against exact simulator",
+    ]
+    assert all(title in render_page(report) for title in told)
+    shipped = {point.name for point in entry_points(group="snnkd_deploy.backends") if "snnkd_deploy." in point.value}
+    assert len(shipped) >= 12 and shipped <= set(TITLES)
 
 
 def _without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:

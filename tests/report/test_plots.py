@@ -49,7 +49,7 @@ def test_nothing_to_show_is_no_plot() -> None:
     assert plots.plot_rates([]) is None
     assert plots.plot_sops([LayerInfo(name="a")]) is None
     assert plots.plot_confusion(Confusion(classes=(), counts=())) is None
-    assert plots.plot_cores(CoreMap(items=())) is None
+    assert plots.plot_cores(CoreMap(items=()), []) is None
     assert plots.plot_energy_overview(Energy(), "c", None, "") is None
     assert plots.plot_energy_terms([], ["x"], "n") is None
     assert plots.plot_pareto(Pareto(cost_name="c", points=())) is None
@@ -76,7 +76,9 @@ def _cases() -> dict[str, Any]:
         "silent layer": lambda: plots.plot_rates([LayerInfo(name="a", rate=0.0)]),
         "flat loss": lambda: plots.plot_losses(flat),
         "flat rate": lambda: plots.plot_firing(flat),
-        "two chips": lambda: plots.plot_cores(CoreMap.model_validate({"items": [core], "cores_per_chip": 128})),
+        "two chips": lambda: plots.plot_cores(
+            CoreMap.model_validate({"items": [core], "cores_per_chip": 128}), ["a", "b"]
+        ),
         "terms with zero": lambda: plots.plot_energy_terms([term, zero], [], "n"),
         "silent raster": lambda: plots.plot_raster(RasterSample.model_validate({"index": 0, "layers": [layer]}), 1, 0),
         "free of cost": lambda: plots.plot_pareto(Pareto.model_validate({"cost_name": "c", "points": points})),

@@ -4,13 +4,14 @@ from snnkd_deploy.report.plots.accuracy import plot_accuracy, plot_confusion, pl
 from snnkd_deploy.report.plots.activity import plot_cores, plot_raster, plot_rates, plot_sops
 from snnkd_deploy.report.plots.energy import plot_energy_overview, plot_energy_terms
 from snnkd_deploy.report.plots.learning import plot_firing, plot_learning, plot_losses, plot_pareto
-from snnkd_deploy.report.plots.maps import heat_png, image_png
+from snnkd_deploy.report.plots.maps import heat_png, image_png, is_flat
 from snnkd_deploy.report.plots.style import Plot
 
 __all__ = [
     "Plot",
     "heat_png",
     "image_png",
+    "is_flat",
     "plot_accuracy",
     "plot_confusion",
     "plot_cores",

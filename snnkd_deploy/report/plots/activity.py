@@ -131,8 +131,8 @@ def plot_raster(sample: RasterSample, steps: int, number: int) -> Plot:
     return draw(f"raster-{number}", alt, min(max(300, 60 + 1.25 * sum(rows_each)), 580), paint)
 
 
-def plot_cores(cores: CoreMap) -> Plot | None:
-    """The chip's cores as a grid, coloured by the layer they hold, the number telling the colours apart."""
+def plot_cores(cores: CoreMap, layers: Sequence[str]) -> Plot | None:
+    """The chip's cores as a grid, coloured by the layer they hold; its number in `layers` tells the colours apart."""
     if not cores.items:
         return None
     chips = sorted({item.chip for item in cores.items})
@@ -140,7 +140,6 @@ def plot_cores(cores: CoreMap) -> Plot | None:
     columns = cores.columns or min(16, per_chip)
     rows = -(-per_chip // columns)
     room = max(columns, _FEWEST_COLUMNS)  # few cores: squares of the usual size, not one as large as the page
-    layers = list(dict.fromkeys(name for item in cores.items for name in item.layers))
 
     def paint(ax: Axes) -> None:
         used = {(item.chip, item.core): item for item in cores.items}

@@ -17,6 +17,11 @@ def heat_png(values: Grid2D) -> str:
     return _data_uri(colormaps["cividis"](np.clip(np.asarray(values, dtype=float), 0, 1)))
 
 
+def is_flat(values: Grid2D) -> bool:
+    """No place of the map stands out: a network without a spike in the layer, or without a sign of the class."""
+    return float(np.ptp(np.asarray(values, dtype=float))) == 0.0
+
+
 def image_png(values: Grid2D | tuple[Grid2D, ...]) -> str:
     """A grey (H, W) or colour (3, H, W) image of 0..1 as a data URI."""
     array = np.clip(np.asarray(values, dtype=float), 0, 1)
