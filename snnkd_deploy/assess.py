@@ -233,6 +233,7 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
     teacher, student = stages["teacher"]["facts"], stages["distill"]["facts"]
     validation = stages["validate"]["facts"]
     model, recipe = run.load_model(), run.recipe
+    threads = torch.get_num_threads()
     backends: dict[str, Any] = validation["backends"]
     same = backends["exact"]["student_accuracy"]
     details = {
@@ -276,7 +277,7 @@ def compose_report(run: Run, found: dict[str, Any]) -> Report:
             },
             "hardware_file": f"hardware/{Path(run.chip.path).name}",
             "created": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+            "machine": f"{platform.system()} {platform.machine()}, {threads} thread{'s' if threads > 1 else ''}",
             "recipe": toml_text(recipe.public()),
         },
         "name": recipe.name,

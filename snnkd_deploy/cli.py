@@ -278,7 +278,7 @@ def demo(args: argparse.Namespace) -> Result:
 def new(args: argparse.Namespace) -> Result:
     from snnkd_deploy.starter import start
 
-    _check_output(args.output)
+    _check_output(args.output, Path(args.source))
     made = start(args.source, args.chip, args.output, root=args.data, force=args.force)
     for line in made.seen:
         _show(line)
@@ -366,7 +366,7 @@ def simulate(args: argparse.Namespace) -> Result:
     from snnkd_deploy.progress import since_last, task
     from snnkd_deploy.verbs.options import model_from
 
-    _check_output(args.output)
+    _check_output(args.output, args.model, args.input)
     model = model_from(args.model, args, args.input)
     backend = args.backend or ("exact" if model.on_chip_grid else "float")
     inputs, labels = load_inputs(args.input, model)
@@ -406,6 +406,8 @@ def compare(args: argparse.Namespace) -> Result:
         return _matrix(args)
     if args.a is None:
         raise UsageError("give two traces, or a model with --backends a,b --input X.npz", remedy="or --matrix alone")
+    if args.reproducer is not None:
+        _check_output(args.reproducer / "model.nir")
     model_path = args.a if args.backends else args.model
     workers: dict[str, str] = {}
     model, inputs = None, None
@@ -413,9 +415,9 @@ def compare(args: argparse.Namespace) -> Result:
         model = model_from(model_path, args, args.input)
         inputs, _ = load_inputs(args.input, model)
     if args.backends:
-        names = [name for name in args.backends.split(",") if name]
+        names = list(dict.fromkeys(name.strip() for name in args.backends.split(",") if name.strip()))
         if len(names) < 2 or model is None or inputs is None:
-            what = "comparing backends needs at least two of them and --input X.npz"
+            what = "comparing backends needs at least two different ones and --input X.npz"
             raise UsageError(what, remedy="--backends exact,lava; `snnkd backends` lists them")
         workers = worker_commands(args.worker, names[1:])
         traces = {}
@@ -480,7 +482,7 @@ def _matrix(args: argparse.Namespace) -> Result:
     from snnkd_deploy.progress import say
 
     if args.samples < 1 or args.slow_samples < 1:
-        raise UsageError("a matrix needs at least one sample", where="--samples")
+        raise UsageError("a matrix needs at least one sample", where="--samples", remedy="--samples 1 --slow-samples 1")
     names = [name for name in (args.backends or "").split(",") if name] or None
     found = parity_matrix(
         parity_cases(load_chip("loihi2")),
@@ -504,10 +506,11 @@ def _matrix(args: argparse.Namespace) -> Result:
 def lower(args: argparse.Namespace) -> Result:
     from snnkd_deploy import api
     from snnkd_deploy.backends.calibrate import lower_measured
-    from snnkd_deploy.graph.load import save_model
+    from snnkd_deploy.graph.load import check_kind, save_model
     from snnkd_deploy.verbs.options import model_from
 
-    _check_output(args.output)
+    _check_output(args.output, args.model, args.calibrate, args.data)
+    check_kind(args.output)
     foreign = model_from(args.model, args)
     chip = api.load_chip(args.chip)
     model, report, deviation = lower_measured(foreign, chip, calibrate_with=args.calibrate, data=args.data)
@@ -520,15 +523,19 @@ def lower(args: argparse.Namespace) -> Result:
 
 
 def convert(args: argparse.Namespace) -> Result:
+    from snnkd_deploy.graph.load import check_kind
     from snnkd_deploy.verbs.convert import convert as run_convert
 
-    _check_output(args.target)
+    _check_output(args.target, args.source)
+    check_kind(args.target)
     return run_convert(args, _show)
 
 
 def show(args: argparse.Namespace) -> Result:
     from snnkd_deploy.verbs.show import show_model
 
+    if args.svg is not None:
+        _check_output(args.svg, args.model)
     return show_model(args, _show)
 
 
@@ -601,8 +608,8 @@ def _check_trace_of(model: Any, trace: Any, path: Path) -> None:
             raise DataError("a layer of another size", where=f"{path} [spikes/{name}]", need=tuple(need), have=have)
 
 
-def _check_output(path: Path) -> None:
-    """A file can be written there: said before the work, not after it."""
+def _check_output(path: Path, *sources: Path | None) -> None:
+    """A file can be written there, and is none of those that the work reads: said before the work, not after it."""
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
@@ -610,6 +617,9 @@ def _check_output(path: Path) -> None:
         raise UsageError("the output is a folder, a file is needed", where=str(path), remedy=f"{path / 'NAME'}")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError("cannot write there", where=str(path), remedy="a folder of your own")
+    if any(source is not None and source.exists() and path.exists() and path.samefile(source) for source in sources):
+        what = "the output would replace the file that it is made from"
+        raise UsageError(what, where=str(path), remedy="another name")
 
 
 def chips(args: argparse.Namespace) -> Result:
@@ -742,7 +752,7 @@ def _message(error: Exception) -> str:
     # torch has no class of its own for a CPU without memory.
     if isinstance(error, MemoryError) or "Memory" in type(error).__name__ or "can't allocate memory" in str(error):
         return "out of memory\n  try: fewer samples or timesteps at once, a smaller batch or width"
-    what = f"a fault of snnkd itself: {type(error).__name__}: {error}"
+    what = f"a fault of this program: {type(error).__name__}: {error}"
     return f"{what}\n  try: the same command with --debug, and report what it prints"
 
 

@@ -37,7 +37,9 @@ class Examination:
     findings: tuple[Finding, ...]
 
     def render(self) -> Table:
-        table = Table("what", "", "state", "to do")
+        table = Table("what", "")
+        for column in ("state", "to do"):
+            table.add_column(column, overflow="fold")  # half a path, or half a command, is of no use
         for f in self.findings:
             # "[onnx]" is an extra, not a style.
             table.add_row(f.what, "ok" if f.ok else "--", escape(f.state), escape(f.remedy))

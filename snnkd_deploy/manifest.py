@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from snnkd_deploy.errors import DataError
+from snnkd_deploy.files import replacing
 
 _PACKAGES = ("snnkd_deploy", "torch", "numpy", "nir", "h5py", "lava-nc", "scikit-learn")
 
@@ -42,13 +42,8 @@ def versions() -> dict[str, str]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Manifest:

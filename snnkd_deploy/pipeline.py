@@ -6,6 +6,7 @@ of the stages before it, the chip file). What is up to date is skipped.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import time
@@ -118,7 +119,7 @@ class Run:
                     self._enter()
                 yield
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # no wrong use
                 raise
             what = f"cannot write to the run directory: {error.strerror}"
             raise UsageError(what, where=str(error.filename), remedy="another --out, or its permissions") from error

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from snnkd_deploy.backends.registry import usable_backend
+from snnkd_deploy.backends.registry import check_command, usable_backend
 from snnkd_deploy.chips import ChipSpec
 from snnkd_deploy.data import Dataset
 from snnkd_deploy.data.augment import build_augment
@@ -128,6 +128,12 @@ def check_recipe(
     found.attempt(lambda: get_surrogate(s.surrogate), "student.surrogate")
     found.attempt(lambda: build_augment(list(recipe.train.augment)), "train.augment")
     found.attempt(lambda: build_augment(list(t.augment)), "teacher.augment")
+    for name, command in recipe.validate_.workers.items():
+        if name not in ("exact", *recipe.validate_.backends):
+            have = ", ".join(recipe.validate_.backends)
+            what = f"a worker for '{name}', which is not among the backends"
+            found.problems.append(Problem(what, f"validate.workers.{name}", "one of validate.backends", have))
+        found.attempt(partial(check_command, command, f"validate.workers.{name}"))
     missing: dict[str, str] = {}
     for name in backends:
         try:

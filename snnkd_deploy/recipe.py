@@ -7,7 +7,8 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -119,7 +120,7 @@ class ValidateRecipe(_Section):
 class Recipe(_Section):
     """A whole run. `method` names one or several distillation losses, `loss` their options by name."""
 
-    name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")] = "run"
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]*[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$")] = "run"
     chip: str = "loihi2"
     method: tuple[str, ...] = ("seal", "ckd")
     loss: dict[str, dict[str, Any]] = {}
@@ -196,7 +197,7 @@ def make_recipe(table: dict[str, Any], overrides: list[str] | tuple[str, ...] = 
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise RecipeError.from_problems([_problem(item, where) for item in error.errors(include_url=False)]) from error
+        raise RecipeError.from_problems(_problems(error.errors(include_url=False), where)) from error
 
 
 def _each_file(table: dict[str, Any], change: Callable[[str, str], str]) -> None:
@@ -246,6 +247,24 @@ def _override(table: dict[str, Any], text: str) -> None:
     place[last] = parsed
 
 
+# What pydantic appends to the key of a value that may be a number or a word.
+_KIND = re.compile(r"constrained-float|literal\[.*\]")
+
+
+def _problems(errors: Iterable[Any], where: str) -> list[Problem]:
+    """One problem a value: one that may be of two kinds fails once for each of them."""
+    found: dict[tuple[Any, ...], list[Problem]] = {}
+    for item in errors:
+        place = tuple(part for part in item["loc"] if not _KIND.fullmatch(str(part)))
+        found.setdefault(place, []).append(_problem({**item, "loc": place}, where))
+    return [
+        replace(kinds[0], need=" or ".join(p.need for p in kinds), remedy="".join(p.remedy for p in kinds))
+        if len(kinds) > 1
+        else kinds[0]
+        for kinds in found.values()
+    ]
+
+
 def _problem(item: Any, where: str) -> Problem:
     keys = [str(part) for part in item["loc"]]
     place = f"{where} [{'.'.join(keys)}]"
@@ -263,7 +282,7 @@ def _problem(item: Any, where: str) -> Problem:
         known = re.findall(r"'([^']*)'", item["ctx"]["expected"])
         return Problem("not one of the choices", place, " | ".join(known), have, _nearest(item["input"], known).strip())
     if item["type"] == "string_pattern_mismatch":
-        return Problem("the name becomes a folder's name", place, "a text without / and \\", have)
+        return Problem("the name becomes a folder's name", place, "a text without /, \\ and line breaks", have)
     need = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     return Problem("wrong value", place, need.replace("tuple", "list"), have)
 

@@ -34,6 +34,7 @@ ROOMS = [
     "chips",
     "memory",
     "progress",
+    "files",
     "errors",
 ]
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

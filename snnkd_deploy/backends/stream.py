@@ -93,7 +93,7 @@ def stream(
     retry = retry or Retry()
     size = chunk if chunk is not None else chunk_size(backend, model, inputs, record)
     if size < 1:
-        raise BackendError("a chunk has at least one sample", where="--chunk", have=size)
+        raise BackendError("samples at once", where="--chunk", need="1 or more", have=size)
     base = _key(backend, model, record) if store is not None else ""
     done, stats, parts = 0, Throughput(samples=inputs.samples), []
     for start in range(0, inputs.samples, size):

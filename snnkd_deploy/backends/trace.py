@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from snnkd_deploy.data.npz import read_npz
 from snnkd_deploy.errors import DataError
+from snnkd_deploy.files import replacing
 
 # Meta entry of `exact` on chips whose currents add events one by one and saturate: layer -> [neuron-steps in which
 # the order of events could matter, those in which it did].
@@ -63,19 +63,12 @@ class Trace:
 
     def save(self, path: str | Path) -> None:
         """Write a `.npz` atomically: spikes/<node>, u/<node>, v/<node>, logits, meta (JSON string)."""
-        path = Path(path)
         arrays: dict[str, np.ndarray] = {"logits": self.logits.numpy()}
         for group, tensors in (("spikes", self.spikes), ("u", self.u), ("v", self.v)):
             arrays |= {f"{group}/{node}": tensor.numpy() for node, tensor in tensors.items()}
         arrays["meta"] = np.array(json.dumps(self.meta, sort_keys=True))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
@@ -84,11 +77,16 @@ class Trace:
         if not path.is_file():
             raise DataError("no such trace file", where=str(path), remedy="snnkd simulate ... -o TRACE.npz writes one")
         remedy = "write it with `snnkd simulate ... -o`"
+        if path.suffix.lower() in (".nir", ".net", ".onnx"):
+            remedy = "snnkd compare MODEL --backends exact,lava --input X.npz"
+            raise DataError("a model, not a trace", where=str(path), remedy=remedy)
         arrays = read_npz(path)
         groups: dict[str, dict[str, Tensor]] = {"spikes": {}, "u": {}, "v": {}}
         try:
             for key, array in arrays.items():
                 group, _, node = key.partition("/")
+                if node and group == "spikes":
+                    _check_counts(array, f"{path} [{key}]", remedy)
                 if node and group in groups:
                     groups[group][node] = torch.from_numpy(array)
             logits = arrays.get("logits", np.zeros((0, 0)))
@@ -106,6 +104,15 @@ class Trace:
             need = "spikes/<layer>, logits (B, C), meta"
             raise DataError("not a trace", where=str(path), need=need, have=have, remedy=remedy)
         return cls(logits=torch.from_numpy(logits), meta=meta, **groups)
+
+
+def _check_counts(array: np.ndarray, where: str, remedy: str) -> None:
+    """Spikes are counted: every number of a report is computed from them."""
+    if array.dtype.kind not in "iufb":
+        raise DataError("spikes are numbers", where=where, have=array.dtype, remedy=remedy)
+    if array.size and not (np.all(array >= 0) and np.all(array == np.rint(array))):
+        have = f"{array.min():g}..{array.max():g}"
+        raise DataError("spikes are counts", where=where, need="whole numbers from 0", have=have, remedy=remedy)
 
 
 def concatenate(traces: Iterable[Trace]) -> Trace:

@@ -23,6 +23,7 @@ _PREFIX = {
     "M": 1e6,
     "G": 1e9,
 }
+_PRINTED = {name: factor for name, factor in _PREFIX.items() if name != "u"}
 _BASE = {"J": "energy", "s": "time", "W": "power"}
 # Words are a chip's own: their size is in the note of the limit.
 _WORDS = {"words": 1.0, "Kiwords": 1024.0}
@@ -106,6 +107,13 @@ def si_range(quantity: Quantity, dimension: str, where: str = "") -> tuple[float
     except ChipError as error:
         raise ChipError(error.problems[0].what, where=where, remedy=error.problems[0].remedy) from error
     return quantity.lo * factor, quantity.value * factor, quantity.hi * factor
+
+
+def span_text(low: float, high: float, base: str) -> str:
+    """Two SI values with the prefix of the larger, two digits each: `14 to 38 µJ`."""
+    prefix, factor = max((p for p in _PRINTED.items() if p[1] <= high), key=lambda p: p[1], default=("", 1.0))
+    ends = (f"{float(f'{value / factor:.2g}'):g}" for value in (low, high))
+    return f"{' to '.join(ends)} {prefix}{base}"
 
 
 def unit_problems(chip: ChipSpec) -> list[Problem]:

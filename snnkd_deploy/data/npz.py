@@ -31,9 +31,17 @@ def read_npz(path: Path, required: tuple[str, ...] = ()) -> dict[str, np.ndarray
             raise DataError("a single array, not an .npz archive", where=str(path), remedy="np.savez(path, x=x, y=y)")
         with archive:
             arrays = {name: archive[name] for name in archive.files}
+        strangers = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if strangers:
+            raise ValueError(f"no array: {', '.join(strangers)}")
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the file may be sound: nobody could look
+            remedy = "its name and its permissions"
+            raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from error
+        # numpy offers to unpickle whatever it does not know, which would run the file's code.
+        what = "no archive of arrays, or Python objects in it" if "pickle" in str(error) else str(error)
         raise DataError(
-            f"damaged or unreadable .npz: {error}", where=str(path), remedy="write it again with np.savez"
+            f"damaged or unreadable .npz: {what}", where=str(path), remedy="write it again with np.savez"
         ) from error
     missing = [name for name in required if name not in arrays]
     if missing:

@@ -5,9 +5,9 @@ A checkpoint is one file, so that a kill can never leave weights of one step bes
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from snnkd_deploy.errors import DataError
+from snnkd_deploy.files import replacing
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and a JSON-able `meta` to one file. A reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
     unshared = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-    save_file(unshared, temporary, metadata={"meta": json.dumps(meta)})
-    with open(temporary, "rb") as file:  # the rename must not overtake the data
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        try:
+            save_file(unshared, temporary, metadata={"meta": json.dumps(meta)})
+        except SafetensorError as error:  # its name for a full disk
+            raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

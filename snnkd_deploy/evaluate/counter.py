@@ -123,7 +123,12 @@ class OpCounter:
     def _extent(self, trace: Trace, streams: dict[str, Tensor]) -> tuple[int, int]:
         shapes = {tuple(spikes.shape[:2]) for spikes in streams.values()}
         if len(shapes) > 1:
-            raise DataError("spikes of different lengths or batch sizes", where="trace", have=sorted(shapes))
+            raise DataError(
+                "spikes of different lengths or batch sizes, (T, B)",
+                where="trace and input",
+                have=sorted(shapes),
+                remedy="the inputs that the trace was recorded with",
+            )
         if not shapes:
             return self.steps or self.model.profile.steps or 1, trace.samples
         ((steps, samples),) = shapes

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snnkd_deploy.chips.spec import Kind
+from snnkd_deploy.chips.units import span_text
 from snnkd_deploy.evaluate.terms import Bound, EnergyTerm, Group, Unpriced
 
 DRAWS = 1000
@@ -78,4 +79,4 @@ class EnergyEstimate:
     def _spread(self) -> str:
         if self.p5 is None or self.p95 is None:
             return ""
-        return f"5-95 % of {DRAWS} correlated price draws: {self.p5:.2g} to {self.p95:.2g} J."
+        return f"5th to 95th percentile of {DRAWS} correlated draws of the prices: {span_text(self.p5, self.p95, 'J')}."

@@ -16,7 +16,7 @@ import numpy as np
 
 from snnkd_deploy.chips.load import load_chip
 from snnkd_deploy.chips.spec import ChipSpec, Kind, Quantity
-from snnkd_deploy.chips.units import si_range
+from snnkd_deploy.chips.units import si_range, span_text
 from snnkd_deploy.errors import UsageError
 from snnkd_deploy.evaluate.counts import LayerCounts, OpCounts
 from snnkd_deploy.evaluate.mapping.report import FitReport
@@ -53,8 +53,8 @@ class LatencyEstimate:
     def to_dict(self) -> dict[str, Any]:
         """The report's `latency_s`."""
         note = self.note
-        if self.proxy is not None and self.proxy.mid is not None:
-            note += f" With {self.proxy.chip}'s times, a proxy: {self.proxy.low:.2g} to {self.proxy.high:.2g} s."
+        if self.proxy is not None and self.proxy.low is not None and self.proxy.high is not None:
+            note += f" With {self.proxy.chip}'s times, a proxy: {span_text(self.proxy.low, self.proxy.high, 's')}."
         return {
             "low": self.low,
             "mid": self.mid,

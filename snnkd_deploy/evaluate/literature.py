@@ -78,7 +78,7 @@ class AnnBaseline:
                     for name in ("memory", "control", "leakage")
                 ],
                 "scope": "arithmetic_only",
-                "note": "literature_45nm: arithmetic alone, not a chip, and not to be ranked against one.",
+                "note": "Published prices of arithmetic alone, 45 nm: not a chip, and not to be ranked against one.",
             },
         }
 

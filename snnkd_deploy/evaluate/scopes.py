@@ -188,7 +188,7 @@ def bound_only(chip: ChipSpec, ops: Operations) -> EnergyEstimate:
                 high=count * high,
                 kind=price.kind,
                 source=price.source,
-                note=f"{price_text(price)} x {count:.6g}; one published system, not a prediction",
+                note=f"{price_text(price)} x {count:,.6g}; one published system",
             )
             break
     return EnergyEstimate(

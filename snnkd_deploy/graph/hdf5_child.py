@@ -1,4 +1,4 @@
-"""Read a whole HDF5 file into flat numpy arrays. Runs as a script too: `python -P hdf5_child.py FILE`.
+"""Read a whole HDF5 file into flat numpy arrays. Runs as a script too: `python -P hdf5_child.py FILE SECONDS`.
 
 The HDF5 library crashes or hangs on some damaged files, so a file that nobody vouches for is read in a process
 of its own. Nothing but h5py and numpy is imported here: that process must start quickly.
@@ -75,7 +75,19 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
         return {name: file[str(i)] for i, name in enumerate(names)}
 
 
+def limit_cpu(seconds: int) -> None:
+    """End this process once it has computed for so long: a reader that hangs computes, one that waits does not."""
+    try:
+        import resource
+    except ImportError:  # Windows: the caller's clock is all there is
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard == resource.RLIM_INFINITY or hard > seconds:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
+
+
 if __name__ == "__main__":
+    limit_cpu(int(sys.argv[2]))
     try:
         content = pack(collect(sys.argv[1]))
     except BaseException as error:

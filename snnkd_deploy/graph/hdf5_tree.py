@@ -8,6 +8,7 @@ damaged file; one whose checksum does not hold is refused.
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,15 +24,18 @@ Tree = dict[str, Any]
 _REMEDY = "export it again, or copy it again from where it is whole"
 _SEAL = b"\n#snnkd_deploy sha256 "
 _SEAL_BYTES = len(_SEAL) + 64
-# Reading takes a second a gigabyte; what takes minutes hangs.
-_PATIENCE_S = 60.0
+# Reading computes for a second a gigabyte; what computes for a minute hangs. On a busy machine or a slow disk the
+# clock runs on while nothing is computed, so the clock alone says little.
+_PATIENCE_CPU_S = 60.0
+_CLOCK_PER_CPU = 20
 
 
-def seal(path: Path) -> None:
-    """Append the checksum of a finished file."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    with open(path, "ab") as file:
-        file.write(_SEAL + digest.encode("ascii"))
+def sealed(content: bytes) -> bytes:
+    """A finished file with its checksum behind it.
+
+    Files are made in memory: HDF5 crashes, or raises what is no OSError, where a disk is full.
+    """
+    return content + _SEAL + hashlib.sha256(content).hexdigest().encode("ascii")
 
 
 def read_hdf5(path: Path) -> Tree:
@@ -44,7 +48,9 @@ def read_hdf5(path: Path) -> Tree:
     except FileNotFoundError as error:
         raise GraphError("no such file", where=str(path), remedy="a .nir, .net or .onnx file") from error
     except OSError as error:
-        raise GraphError(f"cannot be read: {error}", where=str(path)) from error
+        raise GraphError(
+            f"cannot be read: {error.strerror}", where=str(path), remedy="its permissions, or another copy"
+        ) from error
     if not content.startswith(b"\x89HDF\r\n\x1a\n"):
         raise GraphError("not an HDF5 file", where=str(path), remedy="model files are .nir or .net")
     if _SEAL not in content[-_SEAL_BYTES:]:
@@ -65,19 +71,27 @@ def read_hdf5(path: Path) -> Tree:
 
 def _read_in_child(path: Path) -> dict[str, np.ndarray]:
     # -P keeps our folder, whose module names are common words, out of the child's search path.
-    command = [sys.executable, "-P", str(child.__file__), str(path.resolve())]
-    patience = _PATIENCE_S + path.stat().st_size / 1e7
+    patience = int(_PATIENCE_CPU_S + path.stat().st_size / 1e7)
+    command = [sys.executable, "-P", str(child.__file__), str(path.resolve()), str(patience)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=patience, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=patience * _CLOCK_PER_CPU, check=False)
     except subprocess.TimeoutExpired as error:
         raise GraphError(
-            f"damaged: HDF5 reads it without end (stopped after {patience:.0f} s)", where=str(path)
+            f"HDF5 has not read it after {error.timeout:.0f} s: a damaged file, or a disk that does not answer",
+            where=str(path),
+            remedy=_REMEDY,
         ) from error
+    if sys.platform != "win32" and done.returncode == -signal.SIGXCPU:
+        raise GraphError(
+            f"damaged: HDF5 reads it without end (stopped after {patience} s)", where=str(path), remedy=_REMEDY
+        )
     if done.returncode == 3:
         what = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["?"]
         raise GraphError(f"not a readable HDF5 file: {what[0]}", where=str(path), remedy=_REMEDY)
     if done.returncode:
-        raise GraphError(f"damaged: the HDF5 library crashed on it (exit {done.returncode})", where=str(path))
+        raise GraphError(
+            f"damaged: the HDF5 library crashed on it (exit {done.returncode})", where=str(path), remedy=_REMEDY
+        )
     return child.unpack(done.stdout)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snnkd_deploy.errors import UsageError
+from snnkd_deploy.errors import GraphError, UsageError
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.netfile import read_net, write_net
 from snnkd_deploy.graph.nirfile import read_nir, write_nir
@@ -30,6 +30,8 @@ def load_model(
     Raises GraphError for a file that is damaged or not understood, UsageError for options that do not apply.
     """
     path = Path(path)
+    if path.is_dir():
+        raise GraphError("a folder, a model file is needed", where=str(path), remedy=".nir, .net or our .onnx")
     suffix = path.suffix.lower()
     if suffix == ".nir":
         return read_nir(path, dt_s=dt_s, reset=reset, fires=fires, v0=v0)
@@ -54,18 +56,25 @@ def load_model(
     )
 
 
+def check_kind(path: str | Path) -> None:
+    """Raises UsageError where `save_model` could not write a file of this name."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".nir", ".net", ".onnx"):
+        raise UsageError(f"cannot write '{suffix or path.name}' files", where=str(path), remedy=".nir, .net or .onnx")
+
+
 def save_model(model: Model, path: str | Path) -> None:
     """Write a model file of the suffix's kind, atomically.
 
     `.onnx` holds the whole run as one loop, `.step.onnx` one timestep with its states as inputs and outputs.
     """
     path = Path(path)
+    check_kind(path)
     suffix = path.suffix.lower()
     if suffix == ".nir":
         write_nir(model, path)
     elif suffix == ".net":
         write_net(model, path)
-    elif suffix == ".onnx":
-        write_onnx(model, path, "step" if path.name.lower().endswith(".step.onnx") else "scan")
     else:
-        raise UsageError(f"cannot write '{suffix or path.name}' files", where=str(path), remedy=".nir, .net or .onnx")
+        write_onnx(model, path, "step" if path.name.lower().endswith(".step.onnx") else "scan")

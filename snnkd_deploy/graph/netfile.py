@@ -6,7 +6,7 @@ read with the meaning that netx gives it.
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 
 from snnkd_deploy.errors import GraphError
-from snnkd_deploy.graph.hdf5_tree import Tree, read_hdf5, seal
+from snnkd_deploy.files import replacing
+from snnkd_deploy.graph.hdf5_tree import Tree, read_hdf5, sealed
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.net_layers import NetLayer, read_layer, write_layer
 from snnkd_deploy.graph.net_profile import GROUP, read_profile, write_profile
@@ -30,21 +31,16 @@ def write_net(model: Model, path: str | Path) -> None:
     Raises GraphError with every layer that the format cannot hold (branches, pools, off-grid weights, ...).
     """
     layers = layers_of_model(model)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with h5py.File(temporary, "w") as file:
-            for layer in layers:
-                write_layer(file.create_group(f"layer/{layer.index}"), layer)
-            file.create_dataset("simulation/Ts", data=model.profile.dt_s * 1e3)
-            if model.profile.steps is not None:
-                file.create_dataset("simulation/tSample", data=model.profile.steps)
-            write_profile(file.create_group(GROUP), model)
-        seal(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for layer in layers:
+            write_layer(file.create_group(f"layer/{layer.index}"), layer)
+        file.create_dataset("simulation/Ts", data=model.profile.dt_s * 1e3)
+        if model.profile.steps is not None:
+            file.create_dataset("simulation/tSample", data=model.profile.steps)
+        write_profile(file.create_group(GROUP), model)
+    with replacing(path) as temporary:
+        temporary.write_bytes(sealed(content.getvalue()))
 
 
 def read_net(path: str | Path, *, input_shape: tuple[int, ...] | None = None) -> Model:

@@ -7,6 +7,7 @@ NIR's own dataclasses first, and all faults come at once.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import nir
@@ -52,7 +53,7 @@ def _graph(tree: dict[str, Any], prefix: str, problems: list[Problem]) -> nir.NI
         problems.append(Problem("the graph has no nodes", prefix.rstrip(".")))
         return None
     nodes = {}
-    for name, entry in raw_nodes.items():
+    for name, entry in _named(raw_nodes):
         node = _node(entry, prefix + name, problems)
         if node is not None:
             nodes[name] = node
@@ -61,6 +62,15 @@ def _graph(tree: dict[str, Any], prefix: str, problems: list[Problem]) -> nir.NI
         return None
     metadata = tree.get("metadata", {})
     return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata, type_check=False)
+
+
+def _named(nodes: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Node names and entries. HDF5 makes groups in groups of a name such as `block/fc`; a node has a type."""
+    for name, entry in nodes.items():
+        if isinstance(entry, dict) and entry and all(isinstance(inner, dict) for inner in entry.values()):
+            yield from ((f"{name}/{rest}", inner) for rest, inner in _named(entry))
+        else:
+            yield name, entry
 
 
 def _edges(raw: Any, prefix: str, problems: list[Problem]) -> list[tuple[str, str]]:

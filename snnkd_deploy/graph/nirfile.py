@@ -5,8 +5,8 @@ A file without a profile (written by another tool) needs `dt_s` and `reset`, bec
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from snnkd_deploy.errors import GraphError, Problem, SnnkdError
+from snnkd_deploy.files import replacing
 from snnkd_deploy.graph.check import check_model
-from snnkd_deploy.graph.hdf5_tree import read_hdf5, seal
+from snnkd_deploy.graph.hdf5_tree import read_hdf5, sealed
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.nirdict import graph_of_tree
 from snnkd_deploy.graph.normalise import normalise
@@ -31,7 +32,6 @@ _OPTIONS = {"dt_s": "--dt", "reset": "--reset", "fires": "--fires", "v0": "--v0"
 
 def write_nir(model: Model, path: str | Path) -> None:
     """Write atomically: a reader never sees half a file. The profile goes into the graph's metadata."""
-    path = Path(path)
     nodes, groups = ungroup(model.graph.nodes)
     kept = {key: value for key, value in model.graph.metadata.items() if key != GROUPS_KEY}
     graph = nir.NIRGraph(
@@ -45,14 +45,10 @@ def write_nir(model: Model, path: str | Path) -> None:
         },
         type_check=False,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        nir.write(temporary, graph)
-        seal(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    nir.write(content, graph)
+    with replacing(path) as temporary:
+        temporary.write_bytes(sealed(content.getvalue()))
 
 
 def read_nir(

@@ -20,6 +20,7 @@ from snnkd_deploy.graph.nirfile import read_nir, write_nir
 
 ORIGIN_KEY = "snnkd_deploy_nir"
 SEAL_KEY = "snnkd_deploy_sha256"
+_REMEDY = "export it again from the model's .nir"
 _LARGEST = 2**31  # bytes of the unpacked .nir, as a protobuf message is limited
 
 
@@ -50,9 +51,9 @@ def read_onnx(path: str | Path) -> Model:
         proto = onnx.load_model_from_string(path.read_bytes())
         entries = {entry.key: entry.value for entry in proto.metadata_props}
     except FileNotFoundError as error:
-        raise GraphError("no such file", where=str(path)) from error
+        raise GraphError("no such file", where=str(path), remedy="a .nir, .net or .onnx file") from error
     except (OSError, DecodeError, ValueError) as error:
-        raise GraphError(f"not a readable ONNX file: {error}", where=str(path)) from error
+        raise GraphError(f"not a readable ONNX file: {error}", where=str(path), remedy=_REMEDY) from error
     if ORIGIN_KEY not in entries:
         raise GraphError(
             "an ONNX file of another tool, or damaged: operators do not say which of them are a population",
@@ -63,7 +64,7 @@ def read_onnx(path: str | Path) -> Model:
         raise GraphError(
             "the file is damaged or was edited: its checksum does not hold",
             where=str(path),
-            remedy="export it again from the model's .nir",
+            remedy=_REMEDY,
         )
     with tempfile.TemporaryDirectory() as folder:
         inner = Path(folder) / "model.nir"
@@ -71,7 +72,9 @@ def read_onnx(path: str | Path) -> Model:
             unpack = zlib.decompressobj()
             inner.write_bytes(unpack.decompress(base64.b64decode(entries[ORIGIN_KEY], validate=True), _LARGEST))
         except (binascii.Error, zlib.error) as error:
-            raise GraphError(f"the model inside the file is damaged: {error}", where=str(path)) from error
+            raise GraphError(
+                f"the model inside the file is damaged: {error}", where=str(path), remedy=_REMEDY
+            ) from error
         found = read_nir(inner)
     return Model(graph=found.graph, profile=found.profile, path=str(path))
 

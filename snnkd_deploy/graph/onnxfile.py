@@ -8,7 +8,6 @@ Both compute what `exact` computes, integer for integer, and take any batch size
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ import numpy as np
 from snnkd_deploy.arithmetic.cuba import DECAY_ONE, INPUT_SHIFT, STATE_MAX
 from snnkd_deploy.arithmetic.exact import EXACT_FLOAT32
 from snnkd_deploy.errors import GraphError, Problem
+from snnkd_deploy.files import replacing
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.onnx_nodes import Emitter
 from snnkd_deploy.graph.onnx_read import embed
@@ -54,14 +54,11 @@ def write_onnx(model: Model, path: str | Path, form: Form = "scan", *, keep_stat
         raise GraphError(
             "writing ONNX needs the package onnx", where=str(path), remedy='pip install "snnkd_deploy[onnx]"'
         ) from error
-    path = Path(path)
     proto = OnnxWriter(model, onnx, keep_states=keep_states).proto(form)
     embed(model, proto)
     onnx.checker.check_model(proto, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(proto.SerializeToString())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
 
 
 class OnnxWriter:

@@ -82,6 +82,9 @@ def caveats(runs: Mapping[str, Report]) -> list[str]:
     return found
 
 
+_FRONT = "The line joins the runs that no other beats in both."
+
+
 def render_comparison(runs: Mapping[str, Report]) -> str:
     """The runs as one offline HTML page."""
     groups = compare_reports(runs)
@@ -95,8 +98,8 @@ def render_comparison(runs: Mapping[str, Report]) -> str:
     sops = Pareto(cost_name="Synaptic operations per inference", cost_unit="SOP", points=tuple(points))
     energies, prices = _energies(runs)
     drawn = (
-        ("Accuracy against energy", plots.plot_pareto(energies, "pareto-energy"), prices),
-        ("Accuracy against operations", plots.plot_pareto(sops), "The student on the chip's arithmetic."),
+        ("Accuracy against energy", plots.plot_pareto(energies, "pareto-energy"), f"{prices} {_FRONT}"),
+        ("Accuracy against operations", plots.plot_pareto(sops), f"The student on the chip's arithmetic. {_FRONT}"),
         ("By timestep", plots.plot_steps_of_runs(steps), "Accuracy of all steps so far."),
     )
     return environment().get_template("compare.html.j2").render(

@@ -43,6 +43,7 @@ def render_page(report: Report, drawing: str = "") -> str:
         drawing=Markup(drawing),
         figures=_pictures(report),
         learning=_learning(report),
+        loss_terms=_loss_terms(report),
         totals=[(key, words) for key, words in _TOTALS if getattr(report.totals, key) is not None],
         known_columns=_known_columns(report),
         num=numbers.show,
@@ -60,13 +61,15 @@ def _lede(report: Report) -> list[str]:
     method = report.method.title or " + ".join(report.method.names)
     lines = []
     if networks.student:
-        lines.append(networks.student.name + (f" ({networks.student.about})" if networks.student.about else ""))
+        lines.append(
+            f"{networks.student.name} student" + (f" ({networks.student.about})" if networks.student.about else "")
+        )
     if networks.teacher:
         lines.append(f"taught by {networks.teacher.name}" + (f" with {method}" if method else ""))
     elif method:
         lines.append(method)
     if encoding:
-        lines.append(f"{encoding.kind} input")
+        lines.append(f"input as {encoding.kind}")
     return lines
 
 
@@ -129,6 +132,22 @@ def _learning(report: Report) -> list[tuple[str, list[Picture]]]:
             found.append((curve.stage, pictures))
     return found
 
+
+def _loss_terms(report: Report) -> list[tuple[str, str]]:
+    """What the names beside the loss curves mean. A method of somebody else may have terms that are not known here."""
+    names = dict.fromkeys(name for curve in report.curves for name in curve.losses)
+    return [(name, LOSS_TERMS[name]) for name in names if name in LOSS_TERMS]
+
+
+LOSS_TERMS = {
+    "ce": "cross-entropy with the labels",
+    "kd": "the teacher's answers, softened",
+    "ela": "SeAl-KD: the teacher's answers at every timestep, adjusted where the step errs",
+    "sta": "SeAl-KD: timesteps of the student agree with each other",
+    "samd": "CKDSNN: the student's activation map follows the teacher's",
+    "nld": "CKDSNN: the teacher's answers, learned under noise",
+    "rate": "firing above the wished rate",
+}
 
 # Totals that the side of the activity figures lists: key, words.
 _TOTALS = (

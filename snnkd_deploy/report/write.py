@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
+from snnkd_deploy.files import replacing
 from snnkd_deploy.report.page import render_page
 from snnkd_deploy.report.schema import Report
 
@@ -24,18 +23,6 @@ def write_report(report: Report, out_dir: str | Path, drawing: str = "") -> tupl
 
 def write_atomically(path: Path, text: str) -> Path:
     """Replace `path` by `text` (UTF-8) in one step: a reader sees the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a report is as readable as any other file the user writes.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return path

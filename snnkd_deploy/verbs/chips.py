@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from snnkd_deploy.chips.spec import ChipSpec, IntGrid, Parameters, PerCore, Quantity
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from snnkd_deploy.chips.spec import ChipSpec, IntGrid, Parameters, PerCore, Quantity, Scope
 from snnkd_deploy.errors import UsageError
+
+# What a chip's energy can be computed from (`energy.scope`), in words short enough for a column.
+PRICES: dict[Scope, str] = {
+    "per_term": "per operation",
+    "all_in": "all in one",
+    "all_in_and_incremental": "all in one, and one more",
+    "all_in_bound_only": "an upper bound",
+    "system_only": "whole system only",
+    "arithmetic_only": "arithmetic only",
+    "none": "none",
+}
+_WIDE = 100  # columns from which the parts of a quantity stand side by side
 
 
 def chips(args: argparse.Namespace, show: Callable[[Any], None]) -> dict[str, Any]:
     """Prints with `show`; returns what `--json` prints. Raises UsageError, ChipError."""
-    from rich.table import Table
-
     from snnkd_deploy.chips import list_chips, load_chip
     from snnkd_deploy.chips.schema import chip_schema, schema_text
 
@@ -24,20 +39,18 @@ def chips(args: argparse.Namespace, show: Callable[[Any], None]) -> dict[str, An
         return chip_schema()
     if args.name:
         return _one(load_chip(args.name), show)
-    table = Table("chip", "name", "neuron", "prices")
+    table = Table("chip", "name", "neuron", "energy prices")
     found = {}
     for name in list_chips():
         chip = load_chip(name)
-        table.add_row(name, chip.name, chip.neuron.family, chip.energy.scope)
+        table.add_row(name, chip.name, chip.neuron.family, PRICES[chip.energy.scope])
         found[name] = {"name": chip.name, "family": chip.neuron.family, "scope": chip.energy.scope, "path": chip.path}
     show(table)
+    show("every number of one, with its source: snnkd chips NAME")
     return {"chips": found}
 
 
 def _one(chip: ChipSpec, show: Callable[[Any], None]) -> dict[str, Any]:
-    from rich.markup import escape
-    from rich.table import Table
-
     show(f"{chip.name} ({chip.id}), {chip.path}")
     show(f"{chip.process}; {chip.clock}\n{chip.about}")
     if chip.neuron.promise:
@@ -55,9 +68,6 @@ def _one(chip: ChipSpec, show: Callable[[Any], None]) -> dict[str, Any]:
     proxy = f", proxy {chip.energy.proxy}" if chip.energy.proxy else ""
     arithmetic.add_row("energy.scope", chip.energy.scope + proxy)
     show(arithmetic)
-    table = Table(title="quantities", title_justify="left")
-    for column in ("quantity", "value", "kind", "source"):
-        table.add_column(column, overflow="fold")  # cut names and sources would be of no use
     sections: dict[str, Mapping[str, Quantity | PerCore]] = {
         "[cores.memory]": chip.cores.memory,
         "[limits]": chip.limits,
@@ -65,24 +75,50 @@ def _one(chip: ChipSpec, show: Callable[[Any], None]) -> dict[str, Any]:
         "[power]": chip.power,
         "[time]": chip.time,
     }
-    for section, quantities in sections.items():
-        if quantities:
-            table.add_row(escape(section))
-        for name, q in quantities.items():
-            table.add_row(name, _value(q), q.kind, f"{q.source}; {q.note}" if q.note else q.source)
-        table.add_section()
-    if table.row_count:
-        show(table)
+    if any(sections.values()):
+        show(_Quantities(sections))
     return chip.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class _Quantities:
+    """Names, values, kinds and sources: side by side, or on a narrow terminal the source beside the other three."""
+
+    sections: Mapping[str, Mapping[str, Quantity | PerCore]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= _WIDE
+        table = Table(title="quantities", title_justify="left")
+        for column in ("quantity", "value", "kind", "source") if wide else ("quantity", "source"):
+            table.add_column(column, overflow="fold")  # cut names and sources would be of no use
+        for section, quantities in self.sections.items():
+            if quantities:
+                table.add_row(Text(section))
+            for name, q in quantities.items():
+                source = Text(f"{q.source}; {q.note}" if q.note else q.source)
+                told = (name, _value(q), q.kind)
+                if wide:
+                    table.add_row(*map(Text, told), source)
+                else:
+                    about = told[1] if told[1] == q.kind else f"{told[1]}, {q.kind}"
+                    table.add_row(Text(f"{name}\n  {about}"), source)
+            table.add_section()
+        yield table
 
 
 def _value(quantity: Quantity | PerCore) -> str:
     if isinstance(quantity, PerCore):
-        return f"{', '.join(f'{value:g}' for value in quantity.values)} {quantity.unit}, core by core"
+        return f"{', '.join(map(_number, quantity.values))} {quantity.unit}, core by core"
     if quantity.value is None:
         return "unknown"
-    bounds = "" if quantity.low is None and quantity.high is None else f" ({quantity.lo:g}..{quantity.hi:g})"
-    return f"{quantity.value:g} {quantity.unit}{bounds}"
+    bounded = quantity.low is not None or quantity.high is not None
+    bounds = f" ({_number(quantity.lo)}..{_number(quantity.hi)})" if bounded else ""
+    return f"{_number(quantity.value)} {quantity.unit}{bounds}"
+
+
+def _number(value: float) -> str:
+    """As in the chip's file, and whole numbers in groups: 120,000,000."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _grids(parameters: Parameters) -> list[tuple[str, str]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snnkd_deploy.errors import UsageError
+from snnkd_deploy.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from snnkd_deploy.graph.model import Model
@@ -49,13 +48,10 @@ def _shape(text: str) -> tuple[int, ...]:
 
 def _shape_of(path: Path | None) -> tuple[int, ...] | None:
     """(C, H, W) of `x` (T, B, C, H, W); None where there is none. What is wrong with the file is said later."""
-    import numpy as np
+    from snnkd_deploy.data.npz import read_npz
 
-    if path is None:
-        return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            shape = file["x"].shape if "x" in file.files else ()
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):  # TypeError: a plain .npy array
+        shape = () if path is None else read_npz(path, ("x",))["x"].shape
+    except DataError:
         return None
     return tuple(shape[2:]) if len(shape) == 5 else None

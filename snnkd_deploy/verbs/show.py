@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from snnkd_deploy.files import replacing
 from snnkd_deploy.verbs.options import model_from
 
 
@@ -17,8 +18,8 @@ def show_model(args: argparse.Namespace, show: Callable[[Any], None]) -> dict[st
     model = model_from(args.model, args)
     show(render_text(model))
     if args.svg is not None:
-        args.svg.parent.mkdir(parents=True, exist_ok=True)
-        args.svg.write_text(render_svg(model), encoding="utf-8")
+        with replacing(args.svg) as temporary:
+            temporary.write_text(render_svg(model), encoding="utf-8")
         show(f"drawing: {args.svg}")
     notes = model.profile.provenance.get("notes", [])
     for note in notes:

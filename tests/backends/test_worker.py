@@ -264,3 +264,8 @@ def test_worker_option():
     assert worker_commands(["lava=py", "other"], ["lava", "onnx"]) == {"lava": "py", "onnx": "other"}
     with pytest.raises(UsageError, match="no backend 'float'"):
         worker_commands(["float=py"], ["lava"])
+    with pytest.raises(UsageError, match="did you mean lava"):
+        worker_commands(["lva=py"], ["lava"])
+    for unset in ("", "lava=", " "):
+        with pytest.raises(UsageError, match="empty"):
+            worker_commands([unset], ["lava"])

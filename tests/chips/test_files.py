@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
@@ -15,9 +16,10 @@ import pytest
 from snnkd_deploy.chips import hardware_dir, list_chips, load_chip
 from snnkd_deploy.chips.load import parse_chip
 from snnkd_deploy.chips.schema import SCHEMA_FILE, chip_schema, schema_text
-from snnkd_deploy.chips.spec import NeuronSpec, Parameters, Quantity
+from snnkd_deploy.chips.spec import NeuronSpec, Parameters, Quantity, Scope
 from snnkd_deploy.cli import main
 from snnkd_deploy.errors import ChipError
+from snnkd_deploy.verbs.chips import PRICES
 
 
 def test_the_shipped_schema_is_current(capsys):
@@ -94,17 +96,26 @@ def test_every_number_is_shown_with_kind_and_source(name, columns):
     assert not any("…" in line for line in lines)
     chip = load_chip(name)
     rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in lines if line[:1] in "│┃"]
-    text = [re.sub(r"\s", "", "".join(row[column] for row in rows if len(row) == 4)) for column in range(4)]
+    at = next(i for i, row in enumerate(rows) if row[0] == "quantity")
+    arithmetic, rows = rows[:at], rows[at:]
+    text = [re.sub(r"[\s,]", "", "".join(column)) for column in zip(*rows, strict=True)]
     for quantities in (chip.limits, chip.energy.prices, chip.power, chip.time, chip.cores.memory):
         for key, quantity in quantities.items():
-            assert key in text[0] and quantity.kind in text[2]
-            assert re.sub(r"\s", "", quantity.source) in text[3]
-            if getattr(quantity, "value", None) is not None:
-                assert f"{quantity.value:g}" in text[1]
-    told = dict(row for row in rows if len(row) == 2)
+            # A narrow terminal has names, values and kinds in one column.
+            assert key in text[0] and quantity.kind in text[-2 if len(text) == 4 else 0]
+            assert re.sub(r"[\s,]", "", quantity.source) in text[-1]
+            value = getattr(quantity, "value", None)
+            if value is not None:
+                shown = f"{value:.0f}" if value == int(value) else f"{value:g}"
+                assert shown + re.sub(r"\s", "", quantity.unit) in text[min(1, len(text) - 2)]
+    told = dict(arithmetic)
     assert told["neuron.family"] == chip.neuron.family and told["neuron.v_bits"] == str(chip.neuron.v_bits)
     assert told["parameters.threshold"] == f"{chip.parameters.threshold.lo}..{chip.parameters.threshold.hi}"
     assert told["cores.mapping"] == chip.cores.mapping
+
+
+def test_every_scope_of_prices_has_words():
+    assert set(PRICES) == set(get_args(Scope))
 
 
 def test_a_file_of_ones_own_is_shown_as_json(tmp_path, capsys):

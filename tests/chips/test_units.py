@@ -6,6 +6,7 @@ import pytest
 
 from snnkd_deploy.chips import hardware_dir, list_chips, load_chip
 from snnkd_deploy.chips.load import parse_chip
+from snnkd_deploy.chips.units import span_text
 from snnkd_deploy.errors import ChipError
 
 
@@ -37,3 +38,16 @@ def test_grids_that_their_registers_do_not_hold():
     with pytest.raises(ChipError, match=r"no membrane of 16 bits reaches: threshold.hi is at most 63") as caught:
         parse_chip(narrow.encode(), "mine.toml")
     assert "bias.exponent 0..7 lacks the biases' own, input_shift = 9" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "text"),
+    [
+        (1.4e-5, 3.8e-5, "J", "14 to 38 µJ"),
+        (3.3e-4, 3.5e-4, "s", "330 to 350 µs"),
+        (9.5e-8, 1.9e-6, "J", "0.095 to 1.9 µJ"),
+        (0.0, 0.0, "J", "0 to 0 J"),
+    ],
+)
+def test_a_span_is_written_with_one_prefix(low, high, unit, text):
+    assert span_text(low, high, unit) == text

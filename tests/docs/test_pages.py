@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from chromium import Chromium, needs_browser
 
 from snnkd_deploy.chips import list_chips, load_chip
 from snnkd_deploy.distill.losses import METHODS, method_options
@@ -64,15 +65,41 @@ def test_the_command_of_a_chip_passes_preflight(name, pages, monkeypatch):
         check_networks(recipe, load_dataset("digits", options=dict(recipe.data.options)), chip)
 
 
-@pytest.mark.slow
-def test_site_builds_without_a_warning(tmp_path):
-    site = tmp_path / "site"
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    site = tmp_path_factory.mktemp("docs") / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(site)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr[-2000:]
+    return site
+
+
+@pytest.mark.slow
+def test_site_builds_without_a_warning(site):
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
         fetched = re.findall(r"(?:<script[^>]*src|<link[^>]*href|<img[^>]*src)=\"(https?:[^\"]*)", text)
         assert not fetched, (page, fetched)  # pages open without a network
     names = {page.stem for page in site.rglob("*.html")}
     assert set(list_chips()) | set(METHODS) <= names
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_in_a_browser(site, width, tmp_path):
+    """From the disk: scripts run to their ends, nothing is fetched from elsewhere, the switch of colours works."""
+    browser = Chromium(tmp_path)
+    try:
+        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=True)
+        for name in ("index", "how_it_works", "chips", "api", "chip/loihi2", "method/seal"):
+            browser.open(site / f"{name}.html")
+            assert browser.loud() == [], name
+            assert [url for url in browser.fetched() if not url.startswith(site.as_uri())] == []
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width, name
+            for mode in ("dark", "light"):
+                browser.evaluate(f"document.querySelector('[data-bs-theme-value={mode}]').click()")
+                assert browser.evaluate("document.documentElement.dataset.bsTheme") == mode
+                assert browser.evaluate("document.querySelector('[aria-pressed=true]').dataset.bsThemeValue") == mode
+    finally:
+        browser.close()

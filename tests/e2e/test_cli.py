@@ -112,7 +112,7 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_only_with_debug(monkeypatch
     monkeypatch.setattr("snnkd_deploy.verbs.chips.chips", broken)
     code, out, err = call(capsys, "chips")
     assert code == 1 and out == ""
-    assert "fault of snnkd itself: KeyError: 'lif0'" in err and "--debug" in err and "Traceback" not in err
+    assert "fault of this program: KeyError: 'lif0'" in err and "--debug" in err and "Traceback" not in err
     with pytest.raises(KeyError):
         main(["chips", "--debug"])
 

@@ -1,6 +1,7 @@
 """Wrong uses of the command line: each gives one error that names what and where, and something to try."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,11 @@ CASES = {
     "unknown choice": (RUN + "student.encoding=curent", "[student.encoding]", "did you mean current?"),
     "value for a section": (RUN + "student=3", "[student]", "section"),
     "name with a slash": (RUN + "name=a/b", "[name]", "folder"),
+    "name with a line break": (RUN + 'name="a\\nb"', "[name]", "folder"),
+    "a leak that is no word of ours": (RUN + "student.leak=chp", "[student.leak]", "number or chip"),
+    "a leak beyond one": (RUN + "student.leak=2.0", "[student.leak]", "equal to 1 or chip"),
+    "worker of a misspelt backend": (RUN + "validate.workers.lva=python3", "validate.workers.lva", "need one of"),
+    "unset worker of a recipe": (RUN + 'validate.workers.lava=""', "validate.workers.lava", "empty"),
     "unknown method": (RUN + "method=seel", "seel", "seal"),
     "unknown option of a method": (RUN + "loss.seal.alhpa=1.0", "alhpa", "alpha"),
     "wrong option of a method": (RUN + 'loss.seal.alpha="x"', "loss.seal.alpha", "a number"),
@@ -99,9 +105,13 @@ CASES = {
     "no model": (f"simulate {{tmp}}/none.nir {X} -o {{tmp}}/o.npz", "none.nir", "no such"),
     "model that is none": (f"simulate {{tmp}}/x.npz {X} -o {{tmp}}/o.npz", "x.npz", ".nir"),
     "damaged model": (f"simulate {{tmp}}/cut.nir {X} -o {{tmp}}/o.npz", "cut.nir", ""),
+    "a folder as model": (f"simulate {{tmp}}/folder.nir {X} -o {{tmp}}/o.npz", "folder.nir", "a folder"),
+    "damaged ONNX": (f"simulate {{tmp}}/cut.onnx {X} -o {{tmp}}/o.npz", "cut.onnx", "export it again"),
     "unknown kind of model": ("convert {tmp}/m.nir {tmp}/m.txt", "m.txt", ".nir"),
     "no input": (SIMULATE + "none.npz", "no such input file", "np.savez"),
     "a plain array": (SIMULATE + "x.npy", "not an .npz", "np.savez"),
+    "no archive": (SIMULATE + "noise.npz", "no archive of arrays", "np.savez"),
+    "text in the archive": (SIMULATE + "letter.npz", "no array: x", "np.savez"),
     "no x": (SIMULATE + "no_x.npz", "no array 'x'", "x (T, B, ...)"),
     "wrong shape": (SIMULATE + "shape.npz", "(T, B, 6)", "time first"),
     "values out of range": (SIMULATE + "range.npz", "out of range", "0..1"),
@@ -120,12 +130,42 @@ CASES = {
     "labels of others": (SIMULATE + "y_count.npz", "[y]", "(5,)"),
     "output is a folder": (f"simulate {{tmp}}/m.nir {X} -o {{tmp}}", "a folder", "NAME"),
     "output below a file": (f"simulate {{tmp}}/m.nir {X} -o {{tmp}}/x.npz/o.npz", "cannot write there", "x.npz/o.npz"),
+    "output is the model": (f"simulate {{tmp}}/m.nir {X} -o {{tmp}}/m.nir", "m.nir", "would replace"),
+    "output is the input": (f"simulate {{tmp}}/m.nir {X} -o {{tmp}}/x.npz", "x.npz", "would replace"),
+    "converted onto itself": ("convert {tmp}/m.nir {tmp}/link.nir", "link.nir", "would replace"),
+    "drawn over the model": ("show {tmp}/m.nir --svg {tmp}/m.nir", "m.nir", "would replace"),
+    "lowered onto itself": ("lower {tmp}/m.nir --chip loihi2 -o {tmp}/m.nir", "m.nir", "would replace"),
+    "lowered to text": ("lower {tmp}/m.nir --chip loihi2 -o {tmp}/o.txt", "cannot write '.txt'", ".nir"),
+    "no samples at once": (SIMULATE + "x.npz --chunk 0", "--chunk", "1 or more"),
+    "worker of an unknown backend": (SIMULATE + "x.npz --worker exakt=python3", "unknown backend", "mean exact?"),
+    "worker of an unset variable": (SIMULATE + "x.npz --worker exact=", "--worker", "empty"),
+    "worker with half a quotation": (SIMULATE + "x.npz --worker py'thon", "not a command line", "quotation"),
+    "worker of another backend": (SIMULATE + "x.npz --worker lava=python3", "no backend 'lava'", "need one of exact"),
+    "worker that is not there": (SIMULATE + "x.npz --worker no-such-program", "cannot start", "by hand"),
     # traces
     "no trace": ("compare {tmp}/none.npz {tmp}/t.npz", "no such trace", "snnkd simulate"),
     "trace that is none": ("compare {tmp}/x.npz {tmp}/t.npz", "not a trace", "snnkd simulate"),
     "one trace only": ("compare {tmp}/t.npz", "two traces", "snnkd compare"),
     "two traces and backends": ("compare {tmp}/m.nir {tmp}/t.npz --backends exact,float", "not both", "snnkd compare"),
     "one backend only": (f"compare {{tmp}}/m.nir --backends exact {X}", "at least two", "snnkd backends"),
+    "one backend twice": (f"compare {{tmp}}/m.nir --backends exact,exact {X}", "two different", "snnkd backends"),
+    "a model as trace": ("compare {tmp}/m.nir {tmp}/t.npz", "a model, not a trace", "--backends exact,lava"),
+    "half spikes": ("compare {tmp}/t.npz {tmp}/t_half.npz", "[spikes/lif]", "whole numbers from 0"),
+    "spikes below zero": (
+        f"energy {{tmp}}/m.nir --chip loihi1 --trace {{tmp}}/t_below.npz {X}",
+        "[spikes/lif]",
+        "whole numbers from 0",
+    ),
+    "energy of other inputs": (
+        "energy {tmp}/m.nir --chip loihi1 --trace {tmp}/t.npz --input {tmp}/fewer.npz",
+        "different lengths or batch sizes",
+        "recorded with",
+    ),
+    "reproducer into a file": (
+        f"compare {{tmp}}/t.npz {{tmp}}/t.npz --model {{tmp}}/m.nir {X} --reproducer {{tmp}}/x.npz",
+        "x.npz",
+        "cannot write there",
+    ),
     "trace of other samples": ("compare {tmp}/t.npz {tmp}/t_uneven.npz", "not a trace", "snnkd simulate"),
     "layer of another size": (
         f"energy {{tmp}}/m.nir --chip loihi1 --trace {{tmp}}/t_size.npz {X}",
@@ -152,11 +192,18 @@ def workshop(tmp_path_factory):
         )
         write_nir(net.model("readout", classes=("a", "b", "c")), tmp / f"{name}.nir")
     (tmp / "cut.nir").write_bytes((tmp / "m.nir").read_bytes()[:2000])
+    (tmp / "folder.nir").mkdir()
+    (tmp / "link.nir").symlink_to(tmp / "m.nir")
+    (tmp / "cut.onnx").write_bytes(b"\x08\x07\x12\x40cut")
+    (tmp / "noise.npz").write_bytes(bytes(range(256)))
+    with zipfile.ZipFile(tmp / "letter.npz", "w") as archive:
+        archive.writestr("x.npy", "hello")
     x = np.random.default_rng(0).integers(0, 2, (4, 5, 6)).astype(np.uint8)
     np.save(tmp / "x.npy", x)
     arrays = {
         "x": {"x": x},
         "no_x": {"X": x},
+        "fewer": {"x": x[:, :3]},
         "shape": {"x": x[..., :5]},
         "range": {"x": x * 7},
         "nan": {"x": np.where(x == 1, np.nan, 0.0)},
@@ -180,6 +227,8 @@ def workshop(tmp_path_factory):
         trace = dict(file)
     np.savez(tmp / "t_uneven.npz", **trace | {"logits": trace["logits"][:2]})
     np.savez(tmp / "t_size.npz", **trace | {"spikes/lif": trace["spikes/lif"][..., :3]})
+    np.savez(tmp / "t_half.npz", **trace | {"spikes/lif": trace["spikes/lif"] * 0.5})
+    np.savez(tmp / "t_below.npz", **trace | {"spikes/lif": -trace["spikes/lif"].astype(np.int8)})
     (tmp / "good.toml").write_text('[data.options]\nlimit_train = 60\n[validate]\nbackends = ["exact"]\n')
     (tmp / "broken.toml").write_text("name = \n")
     (tmp / "nets.py").write_text("def fails():\n    return 1 / 0\n")
@@ -196,7 +245,7 @@ def workshop(tmp_path_factory):
 def test_one_error_with_a_remedy(case, workshop, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     text, *expected = CASES[case]
-    before = sorted(p.relative_to(workshop) for p in workshop.rglob("*"))
+    before = {p: p.stat().st_mtime_ns for p in workshop.rglob("*")}
     code = main([word.replace("{tmp}", str(workshop)) for word in text.split(" ") if word])
     out, err = capsys.readouterr()
     assert code in (1, 2), (code, err)
@@ -206,8 +255,12 @@ def test_one_error_with_a_remedy(case, workshop, capsys, monkeypatch, tmp_path):
     for part in expected:
         assert part in err, (part, err)
     assert "\n  try: " in err or "need " in err, f"no remedy: {err}"
-    left = {p for p in workshop.rglob("*") if p.relative_to(workshop) not in before and p.name != ".lock"}
+    left = {p for p in workshop.rglob("*") if p not in before and p.name != ".lock"}
     assert not left, f"it left {left}"
+    changed = {
+        p for p, time in before.items() if p.is_file() and p.name != "recipe.toml" and p.stat().st_mtime_ns != time
+    }
+    assert not changed, f"it changed {changed}"
 
 
 def test_there_are_many():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from net_files import cuba, dense, even, write
 from random_nir import RandomGraph
 
+import snnkd_deploy.graph.hdf5_tree as hdf5_tree
 from snnkd_deploy.backends.float_reference import FloatBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.trace import Record
@@ -253,6 +254,35 @@ def test_100_damaged_foreign_files_never_crash_or_hang(suffix, tmp_path):
         except SnnkdError:
             refused += 1
     assert refused > 20
+
+
+READER = """
+import runpy, sys, time
+import h5py
+whole = h5py.File
+def slow(*given):
+    {}
+    return whole(*given)
+h5py.File = slow
+runpy.run_path({!r}, run_name="__main__")
+"""
+
+
+def test_a_slow_disk_is_no_damage_and_a_reader_without_end_is(monkeypatch, tmp_path):
+    """Time counts while the HDF5 library computes, not while it waits for a disk or for a busy machine."""
+    nir.write(tmp_path / "f.nir", foreign())
+    reader, real = tmp_path / "reader.py", hdf5_tree.child.__file__
+    monkeypatch.setattr(hdf5_tree.child, "__file__", str(reader))
+    monkeypatch.setattr(hdf5_tree, "_PATIENCE_CPU_S", 4.0)
+    reader.write_text(READER.format("time.sleep(5)", real))
+    assert read_nir(tmp_path / "f.nir", dt_s=1e-4, reset="zero").nodes
+    reader.write_text(READER.format("while True: pass", real))
+    with pytest.raises(GraphError, match="without end"):
+        read_nir(tmp_path / "f.nir", dt_s=1e-4, reset="zero")
+    monkeypatch.setattr(hdf5_tree, "_CLOCK_PER_CPU", 1)
+    reader.write_text(READER.format("time.sleep(60)", real))
+    with pytest.raises(GraphError, match="does not answer"):
+        read_nir(tmp_path / "f.nir", dt_s=1e-4, reset="zero")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n", b"\x80\x04\x95pickle", b"PK\x03\x04zip"])

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from snnkd_deploy.errors import GraphError
+from snnkd_deploy.graph.model import same
+from snnkd_deploy.graph.nirfile import read_nir, write_nir
 from snnkd_deploy.graph.normalise import normalise
 from snnkd_deploy.graph.topology import execution_order, infer_shapes
 
@@ -47,6 +49,17 @@ def test_subgraphs_in_subgraphs_and_one_that_only_passes_on():
     flat = normalise(graph(ends((3,), (3,)) | {"block": outer}, "input>block", "block>output"))
     assert set(flat.nodes) == {"input", "block.cell.lif", "block.cell.w_rec", "output"}
     assert ("input", "block.cell.lif") in flat.edges and ("block.cell.lif", "output") in flat.edges
+
+
+def test_names_with_slashes(tmp_path):
+    """HDF5 takes a slash for a group in a group."""
+    nodes = ends((3,), (2,)) | {"block/1/fc": nir.Linear(np.ones((2, 3))), "block/1/lif": lif(2)}
+    edges = ("input>block/1/fc", "block/1/fc>block/1/lif", "block/1/lif>output")
+    nir.write(tmp_path / "f.nir", graph(nodes, *edges))
+    model = read_nir(tmp_path / "f.nir", dt_s=1e-3, reset="zero")
+    assert set(model.nodes) == set(nodes) and model.spiking == ["block/1/lif"]
+    write_nir(model, tmp_path / "again.nir")
+    assert same(read_nir(tmp_path / "again.nir"), model)
 
 
 def test_a_subgraph_with_two_inputs_is_ambiguous():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnkd_deploy.report import Report
+from snnkd_deploy.report import Report, render_comparison
 from snnkd_deploy.report.page import render_page
 
 STEPS, SAMPLES, LAVA_SAMPLES = 6, 360, 300
@@ -416,9 +416,11 @@ def priced() -> Report:
 
 @pytest.fixture(scope="session")
 def pages() -> dict[str, str]:
-    """The three reports as pages. Drawing takes seconds, so it is done once."""
+    """The three reports as pages, and two of them side by side. Drawing takes seconds, so it is done once."""
     documents = {"full": full_document(), "minimal": minimal_document(), "priced": priced_document()}
-    return {name: render_page(Report.model_validate(document)) for name, document in documents.items()}
+    reports = {name: Report.model_validate(document) for name, document in documents.items()}
+    found = {name: render_page(report) for name, report in reports.items()}
+    return found | {"comparison": render_comparison({"full": reports["full"], "a second run": reports["priced"]})}
 
 
 @pytest.fixture

@@ -1,100 +1,45 @@
-"""The page in a real browser: no console message, nothing fetched, no sideways scrolling, all pictures drawn.
-
-Chromium is driven over its debugging pipe, so the test needs the browser and nothing else.
-"""
+"""The page in a real browser: no console message, nothing fetched, no sideways scrolling, all pictures drawn."""
 
 from __future__ import annotations
 
 import base64
-import fcntl
-import json
-import os
-import select
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chromium import Chromium, needs_browser
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-BROWSER = os.environ.get("SNNKD_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium; or set SNNKD_CHROMIUM)"
+pytestmark = needs_browser
+
+EMPTY_FIGURES = (
+    "[...document.querySelectorAll('figure')].filter(f => !f.querySelector('svg, img')).map(f => f.innerText)"
 )
-_PATIENCE_S = 90.0
-
-
-class Chromium:
-    """One headless browser with one tab."""
-
-    def __init__(self, profile: Path) -> None:
-        to_browser, self._write = os.pipe()
-        self._read, from_browser = os.pipe()
-
-        def pipes_at_3_and_4() -> None:
-            ends = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (to_browser, from_browser)]
-            os.dup2(ends[0], 3)
-            os.dup2(ends[1], 4)
-
-        flags = ["--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        flags += ["--disable-dev-shm-usage", "--hide-scrollbars", f"--user-data-dir={profile}", "about:blank"]
-        self.process = subprocess.Popen(
-            [str(BROWSER), *flags],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=pipes_at_3_and_4,
-            pass_fds=(3, 4),
-        )
-        os.close(to_browser)
-        os.close(from_browser)
-        self._rest, self._last, self._session = b"", 0, None
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self._last += 1
-        message = {"id": self._last, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._last:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def _next(self) -> dict[str, Any]:
-        end = time.monotonic() + _PATIENCE_S
-        while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._read], [], [], max(0.0, end - time.monotonic()))
-            chunk = os.read(self._read, 1 << 20) if ready else b""
-            assert chunk, "the browser does not answer"
-            self._rest += chunk
-        message, self._rest = self._rest.split(b"\0", 1)
-        return json.loads(message)
-
-    def open(self, path: Path) -> None:
-        """Load a file and wait until it is drawn. `events` then has what happened."""
-        self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
-
-    def evaluate(self, expression: str) -> Any:
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(_PATIENCE_S)
-        os.close(self._write)
-        os.close(self._read)
+# What is drawn outside a picture's frame is not seen: a label that does not fit.
+CUT_DRAWINGS = """[...document.querySelectorAll('figure svg')].filter(svg => {
+  const box = svg.getBBox(), frame = svg.viewBox.baseVal;
+  return box.x < -1 || box.y < -1 || box.x + box.width > frame.width + 1 || box.y + box.height > frame.height + 1;
+}).map(svg => svg.getAttribute('aria-label'))"""
+SKIPPED_HEADINGS = """[...document.querySelectorAll('h1, h2, h3, h4')].filter((heading, i, all) =>
+  Number(heading.tagName[1]) > (i ? Number(all[i - 1].tagName[1]) : 0) + 1).map(heading => heading.innerText)"""
+# WCAG 2.1, AA: text has at least 4.5 times the luminance of what is behind it, or the other way round.
+FAINT_TEXT = """(() => {
+  const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = rgb => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
+    const c = rgb[i] / 255;
+    return sum + weight * (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  }, 0);
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = parts(getComputedStyle(e).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+  };
+  const own = e => [...e.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+  return [...document.querySelectorAll('main *:not(svg *)')].filter(own).filter(e => {
+    const [a, b] = [light(parts(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05) < 4.5;
+  }).map(e => e.outerHTML.slice(0, 90));
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +51,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("which", ["full", "minimal", "priced"])
+@pytest.mark.parametrize("which", ["full", "minimal", "priced", "comparison"])
 def test_page_in_a_browser(
     which: str, width: int, scheme: str, browser: Chromium, pages: dict[str, str], tmp_path: Path
 ) -> None:
@@ -116,11 +61,8 @@ def test_page_in_a_browser(
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     browser.open(path)
 
-    loud = [e for e in browser.events if e["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")]
-    loud += [e for e in browser.events if e["method"] == "Log.entryAdded"]
-    assert not loud
-    requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
-    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    assert browser.loud() == []
+    assert browser.fetched() == [path.as_uri()]
 
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     wide = "[...document.querySelectorAll('main *:not(.scroll *):not(pre *):not(svg *):not(.unseen, .unseen *)')]"
@@ -128,6 +70,10 @@ def test_page_in_a_browser(
     assert browser.evaluate(outside) == []
     broken = "[...document.images].filter(i => !i.naturalWidth).length"
     assert browser.evaluate(broken) == 0
+    assert browser.evaluate(EMPTY_FIGURES) == []
+    assert browser.evaluate(CUT_DRAWINGS) == []
+    assert browser.evaluate(SKIPPED_HEADINGS) == []
+    assert browser.evaluate(FAINT_TEXT) == []
     flat = "[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().height < 40).length"
     assert browser.evaluate(flat) == 0
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == (

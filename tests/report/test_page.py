@@ -9,10 +9,12 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+import torch
 
+from snnkd_deploy.distill.losses import DistillBatch, build_method
 from snnkd_deploy.report import Report
 from snnkd_deploy.report.numbers import NBSP
-from snnkd_deploy.report.page import render_page
+from snnkd_deploy.report.page import LOSS_TERMS, render_page
 from snnkd_deploy.report.render import pointer
 
 WHICH = ["full", "minimal", "priced"]
@@ -208,3 +210,21 @@ def test_mismatch_and_misfit_are_not_hidden(pages: dict[str, str]) -> None:
 
 def test_two_renderings_are_equal(full: Report, pages: dict[str, str]) -> None:
     assert render_page(full) == pages["full"]
+
+
+def test_loss_terms_and_columns_are_explained(pages: dict[str, str]) -> None:
+    text = pages["full"]
+    assert re.search(r"<b>ce</b>: cross-entropy", text) and re.search(r"<b>SOP, w≠0</b>: the same without", text)
+
+
+def test_every_loss_term_of_the_default_methods_has_words() -> None:
+    batch = DistillBatch(
+        student_logits=torch.rand(2, 3, 4),
+        labels=torch.tensor([0, 1, 2]),
+        teacher_logits=torch.rand(3, 4),
+        student_features=torch.rand(2, 3, 5, 2, 2),
+        teacher_features=torch.rand(3, 5, 2, 2),
+        classifier_weight=torch.rand(4, 5),
+    )
+    terms = build_method(["seal", "ckd"])(batch)
+    assert set(terms) == {"ce", "ela", "sta", "samd", "nld"} and set(terms) <= set(LOSS_TERMS)

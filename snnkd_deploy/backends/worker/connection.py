@@ -49,7 +49,11 @@ class Connection:
                 bufsize=0,
             )
         except OSError as error:
-            raise LostWorkerError(f"cannot start the worker: {error}", where=shlex.join(self.command)) from error
+            raise LostWorkerError(
+                f"cannot start the worker: {error}",
+                where=shlex.join(self.command),
+                remedy='an interpreter with snnkd_deploy, or "ssh board snnkd-python"; run the command by hand',
+            ) from error
         for work in (self._listen, self._write, self._keep_log):
             threading.Thread(target=work, daemon=True, name=f"worker {work.__name__}").start()
 

@@ -15,6 +15,7 @@ from snnkd_deploy.backends.trace import Trace
 from snnkd_deploy.errors import SnnkdError, UsageError
 from snnkd_deploy.evaluate.diagnose.fanin import fan_in
 from snnkd_deploy.evaluate.parity import Divergence, compare_traces
+from snnkd_deploy.files import replacing
 from snnkd_deploy.graph.check import check_model
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.nirfile import write_nir
@@ -40,7 +41,8 @@ class Reproducer:
             raise UsageError(f"cannot write there: {error}", where=str(folder)) from error
         model, x = folder / "reproducer.nir", folder / "reproducer.npz"
         write_nir(self.model, model)
-        np.savez_compressed(x, x=self.inputs.x.numpy(), T=np.array(self.inputs.steps))
+        with replacing(x) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, x=self.inputs.x.numpy(), T=np.array(self.inputs.steps))
         return model, x
 
 

@@ -94,7 +94,7 @@ def plot_steps_of_runs(runs: Mapping[str, PerStep]) -> Plot | None:
             look = SERIES[index % len(SERIES)]
             every = max(1, len(steps.cumulative) // _MARKS)
             reached = range(1, len(steps.cumulative) + 1)
-            ax.plot(reached, steps.cumulative, **look, markevery=every, label=shorten(name, 18))
+            ax.plot(reached, steps.cumulative, **look, markevery=every, label=shorten(name, 26))
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         ax.yaxis.set_major_locator(MaxNLocator(5))
         share_axis(ax.yaxis)
@@ -130,7 +130,7 @@ def plot_confusion(confusion: Confusion) -> Plot | None:
                 ax.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, facecolor=color, alpha=strength, linewidth=0))
                 if size <= _LABELLED_CLASSES:
                     ax.text(
-                        j, i, str(value), ha="center", va="center", fontsize=7.4,
+                        j, i, str(value), ha="center", va="center", fontsize=8.2,
                         color=PAPER if strength > 0.75 else INK,
                     )  # fmt: skip
         ax.set_xlim(-0.5, size - 0.5)

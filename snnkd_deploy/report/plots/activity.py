@@ -70,9 +70,10 @@ def plot_sops(layers: Sequence[LayerInfo]) -> Plot | None:
                 ax.barh(y, analog, height=0.56, color=ORANGE, hatch="////", edgecolor=PAPER, linewidth=0)
             ax.barh(y, dense, height=0.56, facecolor="none", edgecolor=GREY, linewidth=0.8)
             ax.barh(y, event, height=0.56, color=BLUE)
-            _value(ax, max(event, dense, analog), y, count(event) if event else f"{count(analog)} MAC")
+            told = f"{_short(event)} of {_short(dense)}" if dense else f"{_short(analog)} MAC"
+            _value(ax, max(event, dense, analog), y, told)
         _name_rows(ax, [row[0] for row in rows])
-        ax.set_xlim(0, top * 1.34)
+        ax.set_xlim(0, top * 1.6)  # room for the counts at the bars' ends
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_xlabel("operations per inference")
@@ -156,7 +157,7 @@ def plot_cores(cores: CoreMap) -> Plot | None:
                 color = SERIES[number % len(SERIES)]["color"]
                 ax.add_patch(Rectangle(box, 0.88, 0.88, facecolor=color, linewidth=0))
                 label = str(number + 1) + ("+" if len(item.layers) > 1 else "")
-                ax.text(x, top + y, label, ha="center", va="center", fontsize=7, color=PAPER)
+                ax.text(x, top + y, label, ha="center", va="center", fontsize=7.6, color=PAPER)
         ax.set_xlim(-0.6, room - 0.4)
         ax.set_ylim(len(chips) * (rows + 1) - 1.4, -0.6)
         ax.set_aspect("equal")
@@ -183,7 +184,12 @@ def _name_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def _value(ax: Axes, x: float, y: float, text: str) -> None:
-    ax.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", color=MUTED, fontsize=7.8)
+    ax.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.6)
+
+
+def _short(value: float) -> str:
+    """Three digits with a prefix: 55.1k."""
+    return EngFormatter(sep="").format_eng(float(f"{value:.3g}"))
 
 
 def _height(rows: Sequence[object]) -> float:

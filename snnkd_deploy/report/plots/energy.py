@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from snnkd_deploy.report.numbers import interval, si
-from snnkd_deploy.report.plots.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, Plot, draw, shorten
+from snnkd_deploy.report.plots.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, WIDTH_PX, Plot, draw, shorten
 from snnkd_deploy.report.schema import Energy, EnergyTerm, Estimate, Interval
 
 _LOG_FROM = 30
@@ -39,7 +39,7 @@ class Row:
 def plot_energy_overview(energy: Energy, chip: str, baseline: Estimate | None, baseline_name: str) -> Plot | None:
     """The chip's own estimate, and beside it what is not the chip: proxy, bound, the ordinary network."""
     # Room for the words at the line's end.
-    label = f"{chip}, estimate" if energy.known or len(chip) < 16 else shorten(chip, 28)
+    label = f"{chip}, estimate" if energy.known or len(chip) < 16 else chip
     rows = [Row(label, energy, "dynamic", "unpriced: no published prices")]
     if energy.proxy is not None:
         rows.append(Row(f"proxy: prices of {energy.proxy.chip}", energy.proxy, "proxy"))
@@ -87,10 +87,12 @@ def _plot(name: str, title: str, rows: Sequence[Row]) -> Plot | None:
         low = min(ends) / 1.6 if log else 0.0
         high = max(ends) * (1.6 if log else 1.08)
         for y, row in zip(heights, rows, strict=True):
-            ax.text(0, y - 0.24, shorten(row.label, 38), transform=ax.get_yaxis_transform(), color=INK, va="bottom")
             text = row.words
             if row.value is not None and is_known(row):
                 text = _bar(ax, y, row.value, row.look, low)
+            # About 6 px a letter: the label has what the words at the line's other end leave.
+            label = shorten(row.label, int(WIDTH_PX / 6) - len(text) - 4)
+            ax.text(0, y - 0.24, label, transform=ax.get_yaxis_transform(), color=INK, va="bottom")
             ax.text(1, y - 0.24, text, transform=ax.get_yaxis_transform(), color=MUTED, va="bottom", ha="right")
         if log:
             ax.set_xscale("log")

@@ -20,7 +20,7 @@ from snnkd_deploy.report.plots.style import (
     share_axis,
     shorten,
 )
-from snnkd_deploy.report.schema import Curve, Pareto
+from snnkd_deploy.report.schema import Curve, Pareto, ParetoPoint
 
 _LOG_FROM = 30  # a spread of values above which a linear axis hides the smaller ones
 Series = Sequence[float | None]
@@ -58,11 +58,10 @@ def plot_learning(curve: Curve) -> Plot | None:
         return None
 
     def paint(ax: Axes) -> None:
-        for index, (name, series) in enumerate(
-            (("training", curve.train_accuracy), ("validation", curve.val_accuracy))
-        ):
-            if any(v is not None for v in series):
-                _line(ax, curve.epochs, series, index, name)
+        both = (("training", curve.train_accuracy), ("validation", curve.val_accuracy))
+        known = [(name, series) for name, series in both if any(v is not None for v in series)]
+        for index, (name, series) in enumerate(known):
+            _line(ax, curve.epochs, series, index, name)
         _epochs(ax, curve)
         ax.yaxis.set_major_locator(MaxNLocator(5))
         share_axis(ax.yaxis)
@@ -84,7 +83,7 @@ def plot_firing(curve: Curve) -> Plot | None:
         return None
 
     def paint(ax: Axes) -> None:
-        _line(ax, curve.epochs, curve.firing_rate, 2, "")
+        _line(ax, curve.epochs, curve.firing_rate, 0, "")
         _epochs(ax, curve)
         ax.set_ylim(0, 1.15 * max(max(v for v in curve.firing_rate if v is not None), 1e-9))
         ax.yaxis.set_major_locator(MaxNLocator(5))
@@ -104,23 +103,28 @@ def plot_pareto(pareto: Pareto, name: str = "pareto") -> Plot | None:
     positive = [p.cost for p in points if p.cost > 0]
     log = len(positive) == len(points) and max(positive) / min(positive) > 5
 
-    ends = points[0].cost, points[-1].cost
-    middle = (ends[0] * ends[1]) ** 0.5 if log else sum(ends) / 2
+    first, last = points[0].cost, points[-1].cost
+    middle = (first * last) ** 0.5 if log else (first + last) / 2
+    one = any(p.this_run for p in points)  # the one that the page is about, among others
+
+    def color(point: ParetoPoint) -> str:
+        return GREY if one and not point.this_run else BLUE
 
     def paint(ax: Axes) -> None:
         ax.plot([p.cost for p in front], [p.accuracy for p in front], color=GREY, linewidth=1, marker="none")
         for p in points:
             if p.cost_low is not None and p.cost_high is not None:
-                ax.plot([p.cost_low, p.cost_high], [p.accuracy] * 2, color=MUTED, linewidth=1, marker="none")
+                ends = [p.cost_low, p.cost_high]
+                ax.plot(ends, [p.accuracy] * 2, color=color(p), linewidth=4, alpha=0.4, solid_capstyle="butt")
             ax.plot(
                 p.cost, p.accuracy, marker="D" if p.this_run else "o", markersize=7 if p.this_run else 5,
-                color=BLUE if p.this_run else GREY,
+                color=color(p),
             )  # fmt: skip
             # Points on the right half write to their left, so that no name leaves the figure.
             right = p.cost > middle
             ax.annotate(
-                shorten(p.label, 24), (p.cost, p.accuracy), (-7, 5) if right else (7, -9), textcoords="offset points",
-                color=INK if p.this_run else MUTED, fontsize=7.6, ha="right" if right else "left",
+                shorten(p.label, 24), (p.cost, p.accuracy), (-7, 6) if right else (7, -12), textcoords="offset points",
+                color=MUTED if color(p) == GREY else INK, fontsize=8.4, ha="right" if right else "left",
             )  # fmt: skip
         if log:
             ax.set_xscale("log")
@@ -128,13 +132,14 @@ def plot_pareto(pareto: Pareto, name: str = "pareto") -> Plot | None:
             ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
         else:
             ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        physical = pareto.cost_unit in ("J", "s", "W")
+        ax.xaxis.set_major_formatter(EngFormatter(pareto.cost_unit, sep=" ") if physical else EngFormatter(sep=""))
         ax.margins(x=0.12, y=0.2)
         ax.yaxis.set_major_locator(MaxNLocator(5))
         share_axis(ax.yaxis)
         ax.set_ylabel("accuracy")
-        scale = ", log scale" if log else ""
-        ax.set_xlabel(shorten(pareto.cost_name, 44) + (f" ({pareto.cost_unit}{scale})" if pareto.cost_unit else scale))
+        about = ([] if physical or not pareto.cost_unit else [pareto.cost_unit]) + ["log scale"] * log
+        ax.set_xlabel(shorten(pareto.cost_name, 44) + (f" ({', '.join(about)})" if about else ""))
 
     parts = ", ".join(f"{p.label} {percent(p.accuracy)} at {count(p.cost)} {pareto.cost_unit}" for p in points)
     return draw(name, f"Accuracy against {pareto.cost_name}: {parts}.", 260, paint)

@@ -50,14 +50,14 @@ SERIES: tuple[dict[str, Any], ...] = (
 WIDTH_PX = 352  # one column of the page, and a phone: text keeps its size on both
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
-    "font.size": 8.2,
+    "font.size": 9.0,
     "svg.fonttype": "path",
     "svg.hashsalt": "snnkd_deploy",
     "text.color": INK,
     "text.parse_math": False,  # names come from users; a "$" is a dollar
     "axes.edgecolor": GRID,
     "axes.labelcolor": MUTED,
-    "axes.labelsize": 8.2,
+    "axes.labelsize": 9.0,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -77,7 +77,7 @@ _RC: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 8.8,
     "legend.handlelength": 2.2,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
@@ -115,8 +115,8 @@ def share_axis(axis: Axis) -> None:
 def legend_above(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """A legend over the axes, in as many columns as fit the width: the lines keep the whole plot."""
     widest = max(map(len, labels), default=0)
-    # About 5.4 px a letter and 38 px for handle and gap, at the legend's font size.
-    columns = max(1, min(len(labels), int(WIDTH_PX // (38 + 5.4 * widest))))
+    # About 6 px a letter and 38 px for handle and gap, at the legend's font size.
+    columns = max(1, min(len(labels), int(WIDTH_PX // (38 + 6 * widest))))
     ax.figure.legend(  # type: ignore[call-arg]
         handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2, handlelength=1.9, borderpad=0
     )
