@@ -92,5 +92,9 @@ class BackendError(SnnkdError):
     """A backend is missing, cannot run this model, or failed while running it."""
 
 
+class RefusedError(BackendError):
+    """A backend cannot do what it was asked, and another try would end the same way."""
+
+
 class TrainingError(SnnkdError):
     """Training cannot go on (for instance a loss that is not finite)."""

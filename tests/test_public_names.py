@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from torch import nn
 
 import snnkd_deploy as sd
@@ -17,6 +18,11 @@ def test_functions_and_value_types():
     for name in f"{VALUES} EnergyEstimate LatencyEstimate SnnkdError".split():
         assert isinstance(getattr(sd, name), type), name
     assert set(f"{FUNCTIONS} {VALUES}".split()) <= set(sd.__all__) <= set(dir(sd))
+
+
+def test_a_path_is_no_model_to_lower():
+    with pytest.raises(sd.SnnkdError, match="takes a Student or a Model"):
+        sd.lower("foreign.nir", "loihi2")
 
 
 def test_losses():

@@ -17,7 +17,7 @@ from torch import Tensor
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.inputs import check_inputs
 from snnkd_deploy.backends.trace import Record, Trace
-from snnkd_deploy.errors import BackendError, DataError, Problem
+from snnkd_deploy.errors import BackendError, DataError, Problem, RefusedError
 from snnkd_deploy.graph.model import Model
 
 VARIABLE = "SNNKD_REPLAY"
@@ -89,7 +89,7 @@ class ReplayBackend:
         wanted = sample_hashes(inputs)
         unknown = [i for i, key in enumerate(wanted) if key not in place]
         if unknown:
-            raise BackendError(
+            raise RefusedError(
                 "the recording does not hold these inputs",
                 where=str(self.path),
                 need=f"{inputs.samples} samples of {inputs.steps} steps",
@@ -98,7 +98,7 @@ class ReplayBackend:
             )
         lacking = self._lacking(trace, model, record)
         if lacking:
-            raise BackendError(
+            raise RefusedError(
                 f"the recording holds no {', '.join(lacking)}",
                 where=str(self.path),
                 remedy="record it again with --state",

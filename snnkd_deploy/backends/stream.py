@@ -21,7 +21,7 @@ import numpy as np
 
 from snnkd_deploy.backends.base import Backend, Inputs
 from snnkd_deploy.backends.trace import Record, Trace, concatenate
-from snnkd_deploy.errors import BackendError, DataError
+from snnkd_deploy.errors import BackendError, DataError, Problem, RefusedError
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.progress import say
 
@@ -84,8 +84,8 @@ def stream(
 
     store: folder that keeps finished chunks (`forget` removes it). chunk: samples at once (default: what the
     backend prefers, within bounds of memory). progress: called as `progress(samples_done, samples)`.
-    Throughput and restarts are in `trace.meta["stream"]`. Raises BackendError where the backend refuses the
-    model, or fails `retry.attempts` times on one chunk; finished chunks then are still in `store`.
+    Throughput and restarts are in `trace.meta["stream"]`. Raises BackendError where the backend refuses model or
+    inputs, or fails `retry.attempts` times on one chunk; finished chunks then are still in `store`.
     """
     problems = backend.check(model)
     if problems:
@@ -148,27 +148,44 @@ def _attempts(
     pause = retry.pause_s
     for attempt in range(1, retry.attempts + 1):
         try:
-            return backend.run(model, part, record)
+            return _answer(backend, model, part, record)
+        except RefusedError:
+            raise
         except BackendError as error:
-            stats.failures.append(str(error.problems[0].what))
+            first, *rest = error.problems
+            stats.failures.append(first.what)
             if attempt == retry.attempts:
                 kept = f"{done} of {total} samples are finished"
                 kept += f" and kept in {store}" if store is not None and done else ""
                 raise BackendError(
-                    f"gave up after {attempt} attempts: {error.problems[0].what}",
-                    where=error.problems[0].where or backend.name,
-                    have=kept,
-                    remedy=error.problems[0].remedy or "the same command goes on from there",
-                    also=error.problems[1:],
+                    f"gave up after {attempt} attempts: {first.what}",
+                    where=first.where or backend.name,
+                    need=first.need,
+                    have=first.have,
+                    remedy=first.remedy or "the same command goes on from there",
+                    also=[*rest, Problem(kept)],
                 ) from error
             stats.restarts += 1
-            say(
-                f"{backend.name}: {error.problems[0].what.splitlines()[0]}; trying again from sample {done}",
-                style="yellow",
-            )
+            say(f"{backend.name}: {first.what.splitlines()[0]}; trying again from sample {done}", style="yellow")
             time.sleep(pause)
             pause *= 2
     raise AssertionError("unreachable: attempts is at least one")
+
+
+def _answer(backend: Backend, model: Model, part: Inputs, record: Record) -> Trace:
+    """One run. An answer to something else than was asked is a failure like any other, not a part of the trace."""
+    trace = backend.run(model, part, record)
+    found = {"logits": tuple(trace.logits.shape[:1])} | {n: tuple(s.shape) for n, s in trace.spikes.items()}
+    need: dict[str, tuple[int, ...]] = {"logits": (part.samples,)}
+    need |= {n: (part.steps, part.samples, *model.shapes[n]) for n in model.spiking if n in trace.spikes}
+    if wrong := next((n for n in found if found[n] != need.get(n)), None):
+        raise BackendError(
+            "the backend answered something else than it was asked",
+            where=f"{backend.name}, {wrong}",
+            need=need.get(wrong, "a layer of the model"),
+            have=found[wrong],
+        )
+    return trace
 
 
 def _kept(path: Path, samples: int) -> Trace | None:

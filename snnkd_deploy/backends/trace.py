@@ -51,6 +51,14 @@ class Trace:
     v: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        # A notebook shows what there is, not millions of numbers.
+        layers = ", ".join(f"{name} {tuple(spikes.shape)}" for name, spikes in self.spikes.items())
+        states = ", with states" if self.u or self.v else ""
+        return (
+            f"Trace(backend {self.meta.get('backend', 'unknown')}; logits {tuple(self.logits.shape)}; {layers}{states})"
+        )
+
     @property
     def samples(self) -> int:
         return int(self.logits.shape[0])

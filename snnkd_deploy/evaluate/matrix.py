@@ -49,8 +49,8 @@ class Cell:
             return "failed"
         if self.reasons:
             return "refused"
-        wrong = self.mismatches or self.logits_mismatches
-        return f"{wrong} of {self.spikes_compared:,}" if wrong else f"0 of {self.spikes_compared:,}"
+        logits = f", logits of {self.logits_mismatches} samples" if self.logits_mismatches else ""
+        return f"{self.mismatches} of {self.spikes_compared:,}{logits}"
 
 
 @dataclass

@@ -27,6 +27,11 @@ class Model:
     profile: Profile
     path: str = field(default="", compare=False)
 
+    def __repr__(self) -> str:
+        chip = "no chip" if self.profile.chip is None else self.profile.chip.id
+        layers = ", ".join(f"{name} {self.shapes.get(name)}" for name in self.spiking)
+        return f"Model({self.path or 'in memory'}; {chip}; input {self.shapes.get(self.input_name)}; {layers})"
+
     @property
     def nodes(self) -> dict[str, nir.NIRNode]:
         return self.graph.nodes

@@ -158,7 +158,7 @@ def _foreign_profile(graph: nir.NIRGraph, path: Path, given: dict[str, Any]) -> 
         raise GraphError(
             f"a NIR file does not say its timestep or its reset, and this one has no profile: {missing} missing",
             where=str(path),
-            remedy="give both, e.g. --dt 1e-4 --reset zero (the values of the tool that wrote the file)",
+            remedy="both, as the tool that wrote the file has them: --dt 1e-4 --reset zero, or dt_s=1e-4, reset='zero'",
         )
     if reset not in (None, "zero", "subtract"):
         raise GraphError(f"unknown reset '{reset}'", where="--reset", remedy="zero or subtract")

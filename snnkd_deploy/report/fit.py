@@ -18,7 +18,7 @@ def fit_table(found: Mapping[str, Mapping[str, Any]]) -> Group:
     lines: list[Text] = []
     for chip, fit in found.items():
         answer = {True: "yes", False: "no", None: "no limits"}[fit["fits"]]
-        available = fit["cores_available"]
+        available = (fit["cores_available"] or 0) * (fit["chips"] or 1)  # of a chip, and several may be used
         table.add_row(
             Text(chip),
             Text(answer, style={"yes": "green", "no": "bold red"}.get(answer, "")),

@@ -153,7 +153,7 @@ def fit_fact(report: Report) -> Fact:
     words.append("yes" if fit.fits else "no")
     if fit.cores is not None:
         words += [", on " if fit.fits else ": ", Figure(("fit", "cores"), fit.cores, f"{fit.cores:,}")]
-        if fit.cores_available is not None:
+        if fit.cores_available is not None and (fit.chips or 1) == 1:  # of one chip
             words += [" of ", Figure(("fit", "cores_available"), fit.cores_available, f"{fit.cores_available:,}")]
         words.append(" cores")
         if fit.chips is not None and fit.chips > 1:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.worker import server, wire
+from snnkd_deploy.errors import RefusedError
 
 fault, _, when = sys.argv[1].partition("-")
 folder = Path(sys.argv[2])
@@ -29,6 +30,8 @@ class Faulty(ExactBackend):
         if due:
             marker.touch()
             self.go_wrong()
+            if fault == "short":
+                inputs = inputs.chunk(0, 1)
         return super().run(model, inputs, record)
 
     def go_wrong(self):
@@ -51,6 +54,9 @@ class Faulty(ExactBackend):
         elif fault == "oversize":
             os.write(replies, oversize())
             time.sleep(3600)
+        elif fault == "nonsense":
+            os.write(replies, b"".join(wire.pack(wire.Message("trace", {"meta": {}}))))
+            time.sleep(3600)
         elif fault == "half":
             whole = b"".join(wire.pack(wire.Message("trace", {"meta": {}})))
             os.write(replies, whole[: len(whole) - 5])
@@ -67,6 +73,8 @@ class Faulty(ExactBackend):
             os.system("echo and from a child")
         elif fault == "error":
             raise ValueError("this sample is cursed")
+        elif fault == "refuse":
+            raise RefusedError("there is no such register")
 
 
 def oversize():

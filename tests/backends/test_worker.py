@@ -17,13 +17,14 @@ import torch
 from chip_models import Net
 
 from snnkd_deploy.backends import reaper
+from snnkd_deploy.backends.awake import AwakeClock
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.registry import worker_commands
 from snnkd_deploy.backends.stream import Retry, stream
 from snnkd_deploy.backends.trace import Record
 from snnkd_deploy.backends.worker import LostWorkerError, WorkerBackend
-from snnkd_deploy.errors import BackendError, UsageError
+from snnkd_deploy.errors import BackendError, RefusedError, UsageError
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see processes")
 STUB = Path(__file__).with_name("stub_worker.py")
@@ -95,6 +96,8 @@ def runs(folder: Path) -> list[tuple[int, int]]:
         pytest.param("exit", "the board caught fire", marks=pytest.mark.slow),
         pytest.param("checksum", "wrong checksum", marks=pytest.mark.slow),
         pytest.param("oversize", "over the limit", marks=pytest.mark.slow),
+        pytest.param("nonsense", "'trace' says nothing sensible", marks=pytest.mark.slow),
+        pytest.param("short", "something else than it was asked", marks=pytest.mark.slow),
         pytest.param("half", "the stream ended", marks=pytest.mark.slow),
         pytest.param("children", "signal 9", marks=pytest.mark.slow),
         pytest.param("error", "this sample is cursed", marks=pytest.mark.slow),
@@ -108,7 +111,7 @@ def test_a_failure_in_the_third_chunk_is_resumed(fault, said, stub, case, tmp_pa
     assert trace.meta["stream"]["restarts"] == 1 and trace.meta["stream"]["chunks"] == 4
     done = runs(tmp_path)
     assert [samples for _, samples in done] == [3] * 5  # four chunks, one of them twice: nothing is run again
-    assert len({pid for pid, _ in done}) == (1 if fault == "error" else 2)
+    assert len({pid for pid, _ in done}) == (1 if fault in ("error", "short") else 2)
     assert said in trace.meta["stream"]["failures"][0]
     assert "trying again from sample 6" in " ".join(capsys.readouterr().err.split())
 
@@ -140,6 +143,13 @@ def test_giving_up_keeps_what_is_finished(fault, said, stub, case, tmp_path):
     trace = stream(head, model, inputs, Record(), chunk=CHUNK, store=store)
     assert trace.meta["stream"]["resumed"] == 6
     assert_same(trace, expected)
+
+
+def test_a_refusal_is_not_tried_again(stub, case, tmp_path):
+    model, inputs, _ = case
+    with pytest.raises(RefusedError, match="no such register") as caught:
+        stream(stub("refuse"), model, inputs, Record(), chunk=CHUNK, retry=QUICK)
+    assert len(runs(tmp_path)) == 1 and "gave up" not in str(caught.value)
 
 
 @pytest.mark.slow
@@ -235,13 +245,16 @@ def test_no_orphan_when_the_client_dies(how, tmp_path):
     client = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert client.stdout.readline() == b"ready\n"
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "ran").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert len(runs(tmp_path)) == 1
-    client.send_signal(how)
-    client.communicate(timeout=20)
+    try:
+        assert client.stdout.readline() == b"ready\n"
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "ran").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(runs(tmp_path)) == 1
+        client.send_signal(how)
+        client.communicate(timeout=60)
+    finally:
+        client.kill()
     assert processes(str(STUB)) == []
 
 
@@ -256,6 +269,15 @@ def test_ctrl_c_ends_the_worker(stub, case, tmp_path):
         backend.run(model, inputs, Record())
     assert processes(str(tmp_path)) == []
     assert_same(backend.run(model, inputs, Record()), expected)  # and a new one starts
+
+
+def test_a_pause_of_our_own_is_not_held_against_the_worker():
+    """Ctrl-Z and `fg`: of the time between two ticks a watchdog counts a moment only."""
+    clock = AwakeClock(longest_s=0.1)
+    time.sleep(0.5)
+    assert clock.tick() == 0.1
+    time.sleep(0.02)
+    assert 0.119 < clock.tick() <= 0.2
 
 
 def test_worker_option():

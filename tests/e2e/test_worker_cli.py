@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 
@@ -60,6 +61,27 @@ def test_an_interrupted_simulation_goes_on(case, capsys, monkeypatch):
     code, out, _ = call(capsys, *words)
     assert code == 0 and json.loads(out)["stream"]["resumed"] == 12
     assert (folder / "t.npz").exists() and not (folder / "t.npz.chunks").exists()
+
+
+def test_a_full_disk_keeps_what_is_finished_and_says_where(case, capsys, monkeypatch):
+    model, x, folder = case
+    words = ("simulate", model, "--input", x, "-o", folder / "t.npz", "--chunk", "6", "--json")
+    real, written = np.savez_compressed, []
+
+    def disk(file, **arrays):
+        written.append(file)
+        if len(written) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file, **arrays)
+
+    monkeypatch.setattr(np, "savez_compressed", disk)
+    code, out, err = call(capsys, *words)
+    assert code == 1 and out == ""
+    assert f"{folder / 't.npz.chunks'}" in err and "No space left on device" in err
+    monkeypatch.undo()
+    assert len(list((folder / "t.npz.chunks").iterdir())) == 2  # nothing half written
+    code, out, _ = call(capsys, *words)
+    assert code == 0 and json.loads(out)["stream"]["resumed"] == 12
 
 
 def test_a_worker_that_is_none_is_one_clear_error(case, capsys):

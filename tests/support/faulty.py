@@ -23,6 +23,7 @@ FAULTS = {
     "saturating_current": "overflow",
     "decay_12_percent_more": "decay value",
     "one_step_late": "one-step delay",
+    "answers_one_step_late": "one-step delay",
     "transposed": "transposed kernel",
     "no_bias": "missing bias",
     "bias_three_steps_early": "early bias",
@@ -98,9 +99,12 @@ def wrong_weights(model, layer):
 
 
 def clipped_weights(model, layer):
-    name = next(n for n in behind(model, layer) if hasattr(model.nodes[n], "weight"))
-    scale = model.synapse(name).weight_scale
-    return changed_weight(model, name, np.clip(model.nodes[name].weight * scale, -8, 7) / scale)
+    """Four bits for every synapse of the layer."""
+    for name in behind(model, layer):
+        if hasattr(model.nodes[name], "weight"):
+            scale = model.synapse(name).weight_scale
+            model = changed_weight(model, name, np.clip(model.nodes[name].weight * scale, -8, 7) / scale)
+    return model
 
 
 class Quarter(Operator):
@@ -160,5 +164,8 @@ class FaultyPopulation(Operator):
         for a in drive:
             if self.fault == "one_step_late":
                 a, self.waiting = self.waiting, a
-            out.append(self.step(a))
+            fired = self.step(a)
+            if self.fault == "answers_one_step_late":
+                fired, self.waiting = self.waiting, fired
+            out.append(fired)
         return torch.from_numpy(np.stack(out)).float()

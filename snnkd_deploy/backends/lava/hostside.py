@@ -12,7 +12,7 @@ from snnkd_deploy.backends.engine import DelayLine, Operator
 from snnkd_deploy.backends.exact import HostSynapse
 from snnkd_deploy.backends.matrices import node_delays
 from snnkd_deploy.backends.routes import Routes
-from snnkd_deploy.errors import BackendError
+from snnkd_deploy.errors import RefusedError
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import SynapseParams
 
@@ -58,7 +58,7 @@ def host_values(model: Model, routes: Routes, inputs: Inputs, wanted: set[str]) 
 
 def _int32(values: torch.Tensor, name: str) -> np.ndarray:
     if values.numel() and values.abs().max() >= 2**31:
-        raise BackendError(
+        raise RefusedError(
             "values do not fit Lava's 32 bit spikes",
             where=name,
             need="below 2^31",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snnkd_deploy.backends import reaper
+from snnkd_deploy.backends.awake import AwakeClock
 from snnkd_deploy.errors import BackendError
 
 _POLL_S = 0.02
@@ -67,11 +68,12 @@ def _wait(
     timeout_s: float | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    begin = last = time.monotonic()
+    clock = AwakeClock()
+    begin = last = clock.now
     done, stamp = 0, 0
     while child.poll() is None:
         time.sleep(_POLL_S)
-        now = time.monotonic()
+        now = clock.tick()
         try:
             state = (folder / "progress").stat().st_mtime_ns
             if state != stamp:

@@ -28,7 +28,7 @@ from snnkd_deploy.backends.simulators.membrane import (
     structure_problems,
 )
 from snnkd_deploy.backends.trace import Record, Trace, concatenate
-from snnkd_deploy.errors import BackendError, Problem
+from snnkd_deploy.errors import BackendError, Problem, RefusedError
 from snnkd_deploy.graph.model import Model
 
 _CHUNK_VALUES = 24_000_000
@@ -95,7 +95,7 @@ class FrameworkBackend(ABC):
         check_inputs(model, inputs)
         problems = self.check(model) or self.too_long(model, inputs.steps)
         if problems:
-            raise BackendError.from_problems(problems)
+            raise RefusedError.from_problems(problems)
         largest = max(torch.Size(shape).numel() for shape in model.shapes.values())
         size = max(1, _CHUNK_VALUES // (largest * inputs.steps))
         starts = range(0, inputs.samples, size)
@@ -213,7 +213,7 @@ class ChipPopulation(Population):
         before = self.membrane.beta * self.inner.u + x
         largest = float(torch.maximum(self.c.abs(), before.abs()).max())
         if largest >= STATE_MAX:
-            raise BackendError(
+            raise RefusedError(
                 f"the chip's register overflows, which {self.backend.name} does not imitate",
                 where=self.name,
                 need=f"|u|, |v| < {STATE_MAX}",

@@ -14,7 +14,7 @@ from torch import Tensor
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.simulators.framework import FrameworkBackend, Neuron, Population
 from snnkd_deploy.backends.simulators.membrane import Membrane
-from snnkd_deploy.errors import BackendError, Problem
+from snnkd_deploy.errors import Problem, RefusedError
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import NeuronParams, ReadoutParams, SynapseParams
 from snnkd_deploy.graph.topology import conv_pads, is_loop, pair
@@ -97,7 +97,7 @@ class IafPopulation(Population):
         largest = float(self.layer.v_mem.abs().max())
         if largest >= self.limit:
             need = f"|v| < {self.limit:.0f}"
-            raise BackendError("the chip's register overflows", where=self.name, need=need, have=f"{largest:.0f}")
+            raise RefusedError("the chip's register overflows", where=self.name, need=need, have=f"{largest:.0f}")
         if self.keep:
             self.vs.append(self.layer.v_mem.to(torch.int32))
             self.us.append(drive.to(torch.int32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import weakref
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from snnkd_deploy.backends.base import Availability, Inputs
 from snnkd_deploy.backends.inputs import check_inputs
@@ -13,11 +14,13 @@ from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.backends.worker import codec
 from snnkd_deploy.backends.worker.connection import Connection, LostWorkerError, worker_command
 from snnkd_deploy.backends.worker.wire import MAX_BODY, PROTOCOL, Message
-from snnkd_deploy.errors import BackendError, Problem, SnnkdError
+from snnkd_deploy.errors import BackendError, Problem, RefusedError, SnnkdError
 from snnkd_deploy.graph.model import Model
 
 # Loading torch over a slow network disk takes a while; a check may build a large model.
 _START_S = 180.0
+
+T = TypeVar("T")
 
 
 class WorkerBackend:
@@ -66,11 +69,10 @@ class WorkerBackend:
 
     def availability(self) -> Availability:
         try:
-            reply = self._ask(Message("probe", {"backend": self.name}), ("probed",), self.start_s)
+            return self._ask(Message("probe", {"backend": self.name}), "probed", self.start_s, codec.read_availability)
         except SnnkdError as error:
             first = error.problems[0]
             return Availability(False, note=str(first), install=first.remedy)
-        return Availability(**reply.fields)
 
     def check(self, model: Model) -> list[Problem]:
         """Asks the worker. Raises LostWorkerError where there is none."""
@@ -78,14 +80,13 @@ class WorkerBackend:
             try:
                 message = codec.model_message(model)
                 message.fields["backend"] = self.name
-                reply = self._ask(message, ("opened",), self.start_s)
+                self._problems, chunk = self._ask(message, "opened", self.start_s, codec.read_opened)
             except LostWorkerError:
                 raise
             except SnnkdError as error:  # a model that the worker cannot even read
                 self._opened = None
                 return list(error.problems)
-            self._problems = codec.read_problems(reply.fields["problems"])
-            self.chunk_samples = int(reply.fields.get("chunk") or CHUNK)
+            self.chunk_samples = chunk or CHUNK
             self._opened = model.sha256
         return list(self._problems)
 
@@ -94,34 +95,27 @@ class WorkerBackend:
         if problems:
             raise BackendError.from_problems(problems)
         check_inputs(model, inputs)
-        reply = self._ask(codec.run_message(inputs, record), ("trace",), self.stall_s)
-        trace = codec.read_trace(reply)
+        trace = self._ask(codec.run_message(inputs, record), "trace", self.stall_s, codec.read_trace)
         trace.meta["worker"] = shlex.join(self.command)
         return trace
 
-    def _ask(self, message: Message, kinds: tuple[str, ...], limit_s: float) -> Message:
+    def _ask(self, message: Message, kind: str, limit_s: float, read: Callable[[Message], T]) -> T:
+        """Send `message` and return what `read` makes of the answer, which has to be of this kind."""
         connection = self._connected()
         try:
             connection.send(message)
-            reply = connection.receive((*kinds, "error"), limit_s, self.progress)
-        except LostWorkerError:
-            self._connection, self._opened = None, None
-            raise
-        except BaseException:  # Ctrl-C: an answer that nobody waits for must not meet the next question
+            reply = connection.receive((kind, "error"), limit_s, self.progress)
+            if reply.kind == kind:
+                return connection.understood(reply, read)
+            problems = connection.understood(reply, codec.read_error)
+            if reply.fields.get("fatal"):
+                raise LostWorkerError.from_problems(problems)
+            refused = bool(reply.fields.get("refused"))
+        except BaseException:  # Ctrl-C too: an answer that nobody waits for must not meet the next question
             connection.kill()
             self._connection, self._opened = None, None
             raise
-        if reply.kind == "error":
-            problems = codec.read_problems(reply.fields["problems"])
-            if reply.fields.get("fatal"):
-                connection.kill()
-                self._connection, self._opened = None, None
-                raise LostWorkerError.from_problems(problems)
-            details = str(reply.fields.get("details", "")).rstrip()
-            if details:
-                problems[0] = Problem(f"{problems[0].what}\n{details}", problems[0].where or "worker")
-            raise BackendError.from_problems(problems)
-        return reply
+        raise (RefusedError if refused else BackendError).from_problems(problems)
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -141,7 +135,7 @@ class WorkerBackend:
     def _handshake(self, connection: Connection) -> dict[str, object]:
         hello = connection.receive(("hello",), self.start_s).fields
         if hello.get("protocol") != PROTOCOL:
-            raise BackendError(
+            raise RefusedError(
                 "the worker speaks another protocol",
                 where=shlex.join(self.command),
                 need=f"protocol {PROTOCOL}",

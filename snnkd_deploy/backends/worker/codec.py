@@ -86,5 +86,22 @@ def read_problems(entries: list[dict[str, str]]) -> list[Problem]:
     return [Problem(**entry) for entry in entries]
 
 
+def read_error(message: Message) -> list[Problem]:
+    """The problems of an "error" message; the worker's traceback, where there is one, goes with the first."""
+    first, *rest = read_problems(message.fields["problems"])
+    if details := str(message.fields.get("details", "")).rstrip():
+        first = Problem(f"{first.what}\n{details}", first.where or "worker")
+    return [first, *rest]
+
+
+def read_opened(message: Message) -> tuple[list[Problem], int]:
+    """What the backend cannot do of the model, and the samples it likes at once (0: it does not say)."""
+    return read_problems(message.fields["problems"]), int(message.fields.get("chunk") or 0)
+
+
 def availability_fields(state: Availability) -> dict[str, Any]:
     return asdict(state)
+
+
+def read_availability(message: Message) -> Availability:
+    return Availability(**message.fields)

@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
 
 from snnkd_deploy.backends import reaper
+from snnkd_deploy.backends.awake import AwakeClock
 from snnkd_deploy.backends.worker.wire import MAX_BODY, Message, WireError, pack, unpack
-from snnkd_deploy.errors import BackendError
+from snnkd_deploy.errors import BackendError, RefusedError
 
 PING_S = 5.0
 _POLL_S = 0.1
@@ -23,20 +25,26 @@ _PIECE = 2**20
 _STDERR_LINES = 12
 _FAREWELL_S = 5.0
 
+T = TypeVar("T")
+
 
 class LostWorkerError(BackendError):
     """The worker died, hung, or talks nonsense. Nothing that was received before is affected."""
 
 
 class Connection:
-    """A started worker. silence_s: nothing at all was heard for so long (it sends a beat every second)."""
+    """A started worker. silence_s: nothing at all was heard for so long (it sends a beat every second).
+
+    All limits count time in which this process was awake: a worker need not have done anything while we were stopped.
+    """
 
     def __init__(self, command: Sequence[str], *, silence_s: float = 60.0, max_body: int = MAX_BODY) -> None:
         self.command, self.silence_s, self.max_body = list(command), silence_s, max_body
         self.inbox: queue.SimpleQueue[Message | WireError | None] = queue.SimpleQueue()
         self.outbox: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self.log: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
-        self.busy_at = self.heard_at = time.monotonic()
+        self.clock = AwakeClock()
+        self.busy_at = self.heard_at = self.clock.now
         self.inside_frame = False
         try:
             # A session of its own: Ctrl-C is ours to handle, and all that it starts can be ended with it.
@@ -62,8 +70,8 @@ class Connection:
         try:
             pieces = pack(message, self.max_body)
         except WireError as error:
-            raise BackendError(str(error), where="worker", remedy="fewer samples at once (--chunk)") from error
-        self.busy_at = time.monotonic()
+            raise RefusedError(str(error), where="worker", remedy="fewer samples at once (--chunk)") from error
+        self.busy_at = self.clock.now
         self.outbox.put(pieces)
 
     def receive(
@@ -73,7 +81,7 @@ class Connection:
 
         Raises LostWorkerError, after ending the worker, where it is dead, silent, stuck or not a worker at all.
         """
-        self.busy_at = time.monotonic()
+        self.busy_at = self.heard_at = self.clock.tick()  # nobody listened for its beats before
         while True:
             try:
                 message = self.inbox.get(timeout=_POLL_S)
@@ -82,16 +90,24 @@ class Connection:
                 continue
             if message is None or isinstance(message, WireError):
                 self._lose(self._ending() if message is None else str(message))
-            elif message.kind == "progress":
-                self.busy_at = time.monotonic()
-                if progress is not None:
-                    progress(int(message.fields["done"]), int(message.fields["total"]))
-            elif message.kind in kinds:
+            if message.kind in kinds:
                 return message
-            elif message.kind != "beat":
-                self._lose(f"the worker answered '{message.kind}' where {' or '.join(kinds)} was expected")
-            if message is not None and isinstance(message, Message) and message.kind == "beat":
+            if message.kind == "progress":
+                self.busy_at = self.clock.tick()
+                done, total = self.understood(message, _progress)
+                if progress is not None:
+                    progress(done, total)
+            elif message.kind == "beat":
                 self._judge(limit_s)
+            else:
+                self._lose(f"the worker answered '{message.kind}' where {' or '.join(kinds)} was expected")
+
+    def understood(self, message: Message, read: Callable[[Message], T]) -> T:
+        """What `read` makes of a message. Raises LostWorkerError where that lacks what its kind has to say."""
+        try:
+            return read(message)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._lose(f"the worker's message '{message.kind}' says nothing sensible: {error!r}")
 
     def close(self) -> None:
         """Say goodbye, wait a moment, then end what is left. Harmless when called again."""
@@ -113,7 +129,7 @@ class Connection:
     # -- what may go wrong ----------------------------------------------------------------------------
 
     def _judge(self, limit_s: float) -> None:
-        now = time.monotonic()
+        now = self.clock.tick()
         if self.process.poll() is not None and self.inbox.empty() and now - self.heard_at > 0.5:
             self._lose(self._ending())  # a child that it left behind may hold the pipe open
         if now - self.heard_at > self.silence_s:
@@ -128,7 +144,7 @@ class Connection:
             return "the worker closed its output"
         return f"the worker was killed by signal {-code}" if code < 0 else f"the worker ended with code {code}"
 
-    def _lose(self, what: str) -> None:
+    def _lose(self, what: str) -> NoReturn:
         self.kill()
         time.sleep(0.05)  # let the log's last lines arrive
         said = "\n    ".join(self.log)
@@ -150,7 +166,7 @@ class Connection:
                 break
             if not piece:
                 break
-            self.heard_at = time.monotonic()
+            self.heard_at = self.clock.now
             self.inside_frame = len(found) > 0 or count > _PIECE
             found.append(piece)
             count -= len(piece)
@@ -184,7 +200,7 @@ class Connection:
                     while view:
                         view = view[os.write(self.process.stdin.fileno(), view[:_PIECE]) :]
                         if pieces is not ping:
-                            self.busy_at = time.monotonic()
+                            self.busy_at = self.clock.now
         except OSError:
             return  # it is gone, which the reader reports
         finally:
@@ -200,6 +216,10 @@ class Connection:
                 rest = rest[-4096:]
             if rest:
                 self.log.append(rest.decode("utf-8", "replace"))
+
+
+def _progress(message: Message) -> tuple[int, int]:
+    return int(message.fields["done"]), int(message.fields["total"])
 
 
 def worker_command(command: str | Sequence[str] = "") -> list[str]:

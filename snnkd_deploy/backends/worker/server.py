@@ -18,16 +18,18 @@ from typing import Any, NoReturn
 
 from snnkd_deploy import __version__
 from snnkd_deploy.backends import reaper
+from snnkd_deploy.backends.awake import AwakeClock
 from snnkd_deploy.backends.base import Backend
 from snnkd_deploy.backends.registry import get_backend
 from snnkd_deploy.backends.worker import codec
 from snnkd_deploy.backends.worker.wire import MAX_BODY, PROTOCOL, Message, WireError, pack, unpack
-from snnkd_deploy.errors import BackendError, Problem, SnnkdError
+from snnkd_deploy.errors import BackendError, Problem, RefusedError, SnnkdError
 from snnkd_deploy.graph.model import Model
 
 BEAT_S = 1.0
 # The client pings every few seconds: a connection that is cut without a word ends the worker too.
 QUIET_S = 120.0
+_WAIT_S = 1.0
 _PIECE = 2**20
 
 
@@ -53,7 +55,10 @@ class Server:
             try:
                 reply = self._answer(message)
             except SnnkdError as error:
-                reply = Message("error", {"problems": codec.problems_fields(error.problems), "details": ""})
+                # Anything but a failure of the backend itself comes back the same at every try.
+                refused = isinstance(error, RefusedError) or not isinstance(error, BackendError)
+                fields = {"problems": codec.problems_fields(error.problems), "details": "", "refused": refused}
+                reply = Message("error", fields)
             except Exception as error:
                 problem = Problem(f"{type(error).__name__}: {error}", "worker")
                 details = traceback.format_exc()
@@ -64,7 +69,7 @@ class Server:
         if message.kind == "hello":
             if message.fields.get("protocol") != PROTOCOL:
                 have = f"protocol {message.fields.get('protocol')} of the client"
-                raise BackendError("the worker speaks another protocol", need=f"protocol {PROTOCOL}", have=have)
+                raise RefusedError("the worker speaks another protocol", need=f"protocol {PROTOCOL}", have=have)
             return Message("welcome")
         if message.kind == "probe":
             state = get_backend(message.fields["backend"]).availability()
@@ -121,9 +126,10 @@ class Server:
     def _read(self, count: int) -> bytes:
         found: list[bytes] = []
         while count > 0:
-            ready, _, _ = select.select([self.requests], [], [], self.quiet_s)
-            if not ready:
-                leave(5)
+            clock = AwakeClock()
+            while not select.select([self.requests], [], [], _WAIT_S)[0]:
+                if clock.tick() > self.quiet_s:
+                    leave(5)
             piece = os.read(self.requests, min(count, _PIECE))
             if not piece:
                 break

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -22,8 +25,8 @@ def input_hypotheses(case: Case) -> Hypotheses:
     yield from _delays(case)
     weights = [n for n in fan_in(case.model, case.layer) if isinstance(case.model.profile.nodes.get(n), SynapseParams)]
     yield from _biases(case, weights)
+    yield from _narrow_weights(case, weights)
     for name in weights:
-        yield from _clips(case, name)
         yield from _layouts(case, name)
     yield from _pools(case, weights)
 
@@ -47,9 +50,13 @@ def _delays(case: Case) -> Hypotheses:
     sources = case.model.sources[case.layer]
     groups = [sources] + ([[s] for s in sources] if len(sources) > 1 else [])
     for group in groups:
-        label = "all its inputs" if group == sources else f"what {group[0]} delivers"
+        label = "all its inputs arrive" if group == sources else f"what {group[0]} delivers arrives"
         for steps, side in ((1, "one step late"), (-1, "one step early"), (2, "two steps late")):
-            yield Hypothesis("one-step delay", f"{label} arrives {side}", case.rule, delays=dict.fromkeys(group, steps))
+            yield Hypothesis("one-step delay", f"{label} {side}", case.rule, delays=dict.fromkeys(group, steps))
+    if bool(case.bias.any()):  # without a bias this is what late inputs give
+        for steps, side in ((1, "one step"), (2, "two steps")):
+            rule, late = replace(case.rule, lead=-steps), dict.fromkeys(sources, steps)
+            yield Hypothesis("one-step delay", f"its spikes come out {side} late, bias and all", rule, delays=late)
 
 
 def _biases(case: Case, weights: list[str]) -> Hypotheses:
@@ -72,24 +79,41 @@ def _biases(case: Case, weights: list[str]) -> Hypotheses:
         yield Hypothesis("missing bias", f"none of the biases of {', '.join(changed)} is applied", case.rule, bare)
 
 
-def _clips(case: Case, name: str) -> Hypotheses:
-    weight = case.model.weight_int(name)
-    seen = [weight]
+def _narrow_weights(case: Case, weights: list[str]) -> Hypotheses:
+    """In each weight node alone, and in all of them: a narrow memory holds every synapse of a layer."""
+    integers = {name: case.model.weight_int(name) for name in weights}
+    for group in [[name] for name in weights] + ([weights] if len(weights) > 1 else []):
+        seen = [integers]
+        for cause, text, narrow in _NARROWER:
+            values = integers | {name: narrow(integers[name]) for name in group}
+            if any(all(np.array_equal(values[n], other[n]) for n in group) for other in seen):
+                continue
+            seen.append(values)
+            model = case.model
+            for name in group:
+                model = _with_weight_int(model, name, values[name])
+            yield Hypothesis(cause, f"the weights of {' and '.join(group)} {text}", case.rule, model)
+
+
+def _narrower() -> list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]]:
+    found: list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = []
     for bits in (8, 7, 6, 5, 4, 3, 2):
         high = (1 << (bits - 1)) - 1
         for low in (-high - 1, -high):
-            clipped = np.clip(weight, low, high)
-            if not any(np.array_equal(clipped, other) for other in seen):
-                seen.append(clipped)
-                text = f"the weights of {name} are cut to {low}..{high}"
-                yield Hypothesis("weight clip", text, case.rule, _with_weight_int(case.model, name, clipped))
+            found.append(("weight clip", f"are cut to {low}..{high}", partial(np.clip, a_min=low, a_max=high)))
     for bits in (1, 2, 3, 4):
-        step = 1 << bits
-        for values, how in ((weight // step * step, "cut off"), (np.rint(weight / step) * step, "rounded away")):
-            if not any(np.array_equal(values, other) for other in seen):
-                seen.append(values)
-                text = f"the lowest {bits} bit(s) of the weights of {name} are {how}"
-                yield Hypothesis("weight rounding", text, case.rule, _with_weight_int(case.model, name, values))
+        for how, whole in (("rounded down", np.floor), ("cut off", np.trunc), ("rounded away", np.rint)):
+            text = f"have their lowest {bits} bit(s) {how}"
+            found.append(("weight rounding", text, partial(_coarser, step=1 << bits, whole=whole)))
+    return found
+
+
+def _coarser(weight: np.ndarray, step: int, whole: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    return whole(weight / step) * step
+
+
+# (cause, what it does to weights, the function that does it)
+_NARROWER = _narrower()
 
 
 def _layouts(case: Case, name: str) -> Hypotheses:
