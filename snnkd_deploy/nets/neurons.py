@@ -273,8 +273,8 @@ def input_gradient(grad_u: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: N
     return grad if lif.gain_u == 1.0 else grad * lif.gain_u
 
 
-# Steps that one kernel unrolls: compilation takes time in proportion, minutes for 64 of them.
-_BLOCK = 16
+# A kernel unrolls its steps, and compilation takes more than in proportion: longer sequences than this go in blocks.
+_LONGEST, _BLOCK = 16, 8
 
 _forward: Callable[..., tuple[Tensor, ...]] = forward_pass
 _backward: Callable[..., tuple[Tensor, ...]] = backward_pass
@@ -284,7 +284,7 @@ def forward_in_blocks(
     x: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers, steps: int, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`forward_pass` for any number of steps, with kernels for `_BLOCK` of them."""
-    if steps <= _BLOCK:
+    if steps <= _LONGEST:
         membrane, spikes = _forward(x, lif, chip, numbers, steps, bias)
         return membrane, spikes
     state = torch.zeros_like(x[0]), torch.zeros_like(x[0])
@@ -303,7 +303,7 @@ def backward_in_blocks(
 ) -> Tensor:
     """`backward_pass` for any number of steps, with kernels for `_BLOCK` of them."""
     steps = membrane.shape[0]
-    if steps <= _BLOCK:
+    if steps <= _LONGEST:
         return _backward(grad_spikes, membrane, lif, chip, numbers, constant)[0]
     state = torch.zeros_like(membrane[0]), torch.zeros_like(membrane[0])
     grads = []

@@ -136,8 +136,8 @@ def test_long_sequences_in_blocks(monkeypatch, constant, chip):
     x = (100 * x).round() if chip else x
     pull = torch.randn(11, 3, 6)
     results = []
-    for block in (16, 4):
-        monkeypatch.setattr(neurons, "_BLOCK", block)
+    for longest in (16, 4):
+        monkeypatch.setattr(neurons, "_LONGEST", longest)
         a = x.clone().requires_grad_()
         out = lif_over_time(a, lif, neuron, 11)
         (out * pull).sum().backward()
