@@ -116,6 +116,8 @@ def _pictures(report: Report) -> dict[str, list[Picture]]:
     if report.cores:
         layers = _in_order(report)
         caption = "; ".join(f"{number}: {name}" for number, name in enumerate(layers, 1))
+        if any(len(item.layers) > 1 for item in report.cores.items):
+            caption += ". +: with other layers on one core"
         add("fit", "Core map", plots.plot_cores(report.cores, layers), caption)
     if report.pareto:
         add("pareto", "Accuracy against cost", plots.plot_pareto(report.pareto), "Diamond: this run.")
