@@ -274,6 +274,14 @@ def test_what_one_importer_gets_wrong(name, target):
     assert REFUSED[name, target] in refused(NETS[name](), target)
 
 
+def test_a_refusal_names_the_importers_that_take_the_model():
+    assert "try: --for norse or spikingjelly, whose importer computes this model" in refused(loop(), "snntorch")
+    for target in ("norse", "spikingjelly"):
+        interop(loop(), target)
+    soft = Model(dense().graph, dense().profile.model_copy(update={"reset": "subtract"}))
+    assert "try: no importer computes this model as it stands" in refused(soft, "snntorch")
+
+
 def test_random_graphs_agree_or_are_refused():
     """Whatever is accepted computes the same; whatever is not has a reason."""
     accepted = 0
