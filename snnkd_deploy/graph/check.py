@@ -100,7 +100,9 @@ def _values(model: Model, name: str) -> list[Problem]:
         if isinstance(value, np.ndarray | np.generic | float):
             array = np.asarray(value)
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                problems.append(Problem(f"{key} holds NaN or infinite values", name))
+                endless = key.startswith("tau") and np.isinf(array).any()
+                remedy = "IF in place of LIF where nothing leaks: a decay of 1 has no tau" if endless else ""
+                problems.append(Problem(f"{key} holds NaN or infinite values", name, remedy=remedy))
     problems += _geometry(node, name)
     for key in ("tau", "tau_mem", "tau_syn"):
         tau = getattr(node, key, None)

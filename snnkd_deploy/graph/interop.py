@@ -359,6 +359,7 @@ class _Rewriting:
         profile = Profile(
             dt_s=DT_S,
             reset="zero",
+            fires=">=" if self.reader.at_threshold else ">",
             encoding=Encoding(kind="float"),
             steps=self.model.profile.steps,
             classes=self.model.profile.classes,
