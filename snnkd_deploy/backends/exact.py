@@ -5,10 +5,13 @@ Integers live in floats, chosen per layer by a computed bound: float32 below 2^2
 
 from __future__ import annotations
 
+import warnings
+
 import nir
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import snnkd_deploy.backends.layers as layers
 from snnkd_deploy.arithmetic import ShiftNeuron, State, exact_dtype, integrate, make_neuron, run, shift_right_round
@@ -38,6 +41,9 @@ from snnkd_deploy.graph.topology import NEURONS, WEIGHTS, pair
 _CHUNK_VALUES = 48_000_000
 # Neurons that each thread steps at once on a CPU: enough to outweigh the calls, few enough for its cache.
 _CACHED_NEURONS = 1 << 18
+# A dense layer of at least so many weights takes its input as a sparse matrix where at most this share of it is not
+# zero: from there on the conversion pays (bench/event_driven.py).
+_SPARSE_WEIGHTS, _SPARSE_SHARE = 1 << 20, 0.04
 # Chunks of fewer samples than this waste more on calls than the cache brings.
 _FEWEST_SAMPLES = 16
 
@@ -180,6 +186,21 @@ def _placed(weight: np.ndarray, device: torch.device, dtype: torch.dtype) -> Ten
     return channels_last(placed) if placed.dim() == 4 and placed.device.type == "cpu" else placed
 
 
+class EventDriven:
+    """x -> x W^T, on (N, in) by the few that are not zero where they are few. Integers come out the same either way."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight, self.columns = weight, weight.T.contiguous()
+        self.possible = torch.backends.mkl.is_available()  # torch multiplies sparse matrices with nothing else
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self.possible or x.dim() != 2 or int(torch.count_nonzero(x)) > _SPARSE_SHARE * x.numel():
+            return F.linear(x, self.weight)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return x.to_sparse_csr() @ self.columns
+
+
 class Synapse(Operator):
     """Weights on the chip: exact integer sums, then the exponent's shift. Biases belong to the population."""
 
@@ -195,6 +216,8 @@ class Synapse(Operator):
         self.bound = int(magnitude) * max_input
         self.dtype = exact_dtype(self.bound)
         self.map = layers.linear_map(node, _placed(weight, device, self.dtype))
+        if isinstance(node, nir.Linear | nir.Affine) and weight.size >= _SPARSE_WEIGHTS and device.type == "cpu":
+            self.map = EventDriven(torch.from_numpy(weight).to(self.dtype))
         self.exponent = params.weight_exp
         # A spike is a spike, whatever its value; `counts` are several spikes in one number.
         self.binary = params.message_bits == 0 and not counts

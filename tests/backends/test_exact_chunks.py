@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from active import active_student
 
 import snnkd_deploy.backends.exact as exact
 from snnkd_deploy.backends.inputs import make_inputs
@@ -48,3 +49,28 @@ def test_chunks_and_threads_leave_the_trace_as_it_is(monkeypatch: pytest.MonkeyP
     for group in ("spikes", "u", "v"):
         for name, tensor in getattr(whole, group).items():
             assert torch.equal(getattr(cut, group)[name], tensor), (group, name)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.3])
+def test_few_events_give_the_sums_of_many(rate: float) -> None:
+    """Below and above the share at which a dense layer changes over to sparse products."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randint(-127, 128, (30, 400), generator=generator).float()
+    x = (torch.rand(50, 400, generator=generator) < rate).float() * 3
+    assert torch.equal(exact.EventDriven(weight)(x), x @ weight.T)
+
+
+def test_a_sparse_input_leaves_the_trace_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, x = active_student(StudentPlan("mlp", (1, 16, 16), 10, 1, 4, encoding="events"))
+    lowered = lower_student(student)
+    x = x * (torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.1)  # 3 % of all inputs are left
+    inputs = make_inputs(x.numpy(), lowered, 4)
+    dense = exact.ExactBackend().run(lowered, inputs, Record())
+    calls = []
+    monkeypatch.setattr(exact, "_SPARSE_WEIGHTS", 1)
+    monkeypatch.setattr(torch.Tensor, "to_sparse_csr", lambda t, f=torch.Tensor.to_sparse_csr: calls.append(1) or f(t))
+    sparse = exact.ExactBackend().run(lowered, inputs, Record())
+    assert calls
+    assert torch.equal(sparse.logits, dense.logits)
+    for name, spikes in dense.spikes.items():
+        assert torch.equal(sparse.spikes[name], spikes)
