@@ -18,6 +18,8 @@ SHORT = {
     "start-up": ["startup.py"],
     "training": ["training_step.py"],
     "training, default malloc": ["training_step.py", "--default-malloc", "--workloads", "W1,W2"],
+    "memory": ["memory.py"],
+    "epoch": ["epoch.py"],
     "exact and Lava": ["exact_vs_lava.py"],
 }
 GROWTH = {

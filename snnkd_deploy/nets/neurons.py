@@ -213,28 +213,46 @@ def step_gradient(
 
 
 def forward_pass(
-    x: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers, steps: int, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Membrane before reset and spikes, both (T, N), from x (T or 1, N). `bias` (N,): see `step`."""
-    v = torch.zeros_like(x[0])
-    u = torch.zeros_like(x[0])
+    x: Tensor,
+    lif: Lif,
+    chip: ChipNeuron | None,
+    numbers: Numbers,
+    steps: int,
+    bias: Tensor | None,
+    state: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, ...]:
+    """Membrane before reset and spikes, both (T, N), from x (T or 1, N). `bias` (N,): see `step`.
+
+    With `state`, u and v (N,) of the step before, it goes on from there and also returns that of its last step.
+    """
+    u, v = (torch.zeros_like(x[0]), torch.zeros_like(x[0])) if state is None else state
     membrane, spikes = [], []
     for t in range(steps):
         drive = x[t if x.shape[0] > 1 else 0]
         u, before, fired, v = step(u, v, drive, bias, lif, chip, numbers)
         membrane.append(before)
         spikes.append(fired)
-    return torch.stack(membrane), torch.stack(spikes)
+    found = torch.stack(membrane), torch.stack(spikes)
+    return found if state is None else (*found, u, v)
 
 
 def backward_pass(
-    grad_spikes: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers, constant: bool
-) -> Tensor:
-    """Gradient with respect to x, (T, N), or (1, N) summed over time for a constant drive."""
+    grad_spikes: Tensor,
+    membrane: Tensor,
+    lif: Lif,
+    chip: ChipNeuron | None,
+    numbers: Numbers,
+    constant: bool,
+    state: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, ...]:
+    """Gradient with respect to x, (T, N), or (1, N) summed over time for a constant drive.
+
+    With `state`, what the step after sends back to u and v (N,), it goes on from there and also returns that of its
+    first step.
+    """
     steps = membrane.shape[0]
     grad_x: list[Tensor] = [grad_spikes] * steps
-    grad_v = torch.zeros_like(membrane[0])
-    grad_u = torch.zeros_like(membrane[0])
+    grad_u, grad_v = (torch.zeros_like(membrane[0]), torch.zeros_like(membrane[0])) if state is None else state
     for t in range(steps - 1, -1, -1):
         grad = step_gradient(grad_spikes[t], grad_v, membrane[t], lif, chip, numbers)
         grad_v = lif.leak_v * grad
@@ -244,8 +262,10 @@ def backward_pass(
         total = grad_x[0]
         for t in range(1, steps):
             total = total + grad_x[t]
-        return total.unsqueeze(0)
-    return torch.stack(grad_x)
+        found = total.unsqueeze(0)
+    else:
+        found = torch.stack(grad_x)
+    return (found,) if state is None else (found, grad_u, grad_v)
 
 
 def input_gradient(grad_u: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers) -> Tensor:
@@ -253,8 +273,46 @@ def input_gradient(grad_u: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: N
     return grad if lif.gain_u == 1.0 else grad * lif.gain_u
 
 
-_forward: Callable[..., tuple[Tensor, Tensor]] = forward_pass
-_backward: Callable[..., Tensor] = backward_pass
+# A kernel unrolls its steps, and compilation takes more than in proportion: longer sequences than this go in blocks.
+_LONGEST, _BLOCK = 16, 8
+
+_forward: Callable[..., tuple[Tensor, ...]] = forward_pass
+_backward: Callable[..., tuple[Tensor, ...]] = backward_pass
+
+
+def forward_in_blocks(
+    x: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers, steps: int, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`forward_pass` for any number of steps, with kernels for `_BLOCK` of them."""
+    if steps <= _LONGEST:
+        membrane, spikes = _forward(x, lif, chip, numbers, steps, bias)
+        return membrane, spikes
+    state = torch.zeros_like(x[0]), torch.zeros_like(x[0])
+    membranes, trains = [], []
+    for start in range(0, steps, _BLOCK):
+        part = x[start : start + _BLOCK] if x.shape[0] > 1 else x
+        membrane, spikes, *after = _forward(part, lif, chip, numbers, min(_BLOCK, steps - start), bias, state)
+        state = after[0], after[1]
+        membranes.append(membrane)
+        trains.append(spikes)
+    return torch.cat(membranes), torch.cat(trains)
+
+
+def backward_in_blocks(
+    grad_spikes: Tensor, membrane: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers, constant: bool
+) -> Tensor:
+    """`backward_pass` for any number of steps, with kernels for `_BLOCK` of them."""
+    steps = membrane.shape[0]
+    if steps <= _LONGEST:
+        return _backward(grad_spikes, membrane, lif, chip, numbers, constant)[0]
+    state = torch.zeros_like(membrane[0]), torch.zeros_like(membrane[0])
+    grads = []
+    for start in reversed(range(0, steps, _BLOCK)):
+        block = slice(start, start + _BLOCK)
+        grad, *before = _backward(grad_spikes[block], membrane[block], lif, chip, numbers, constant, state)
+        state = before[0], before[1]
+        grads.append(grad)
+    return sum(grads[1:], start=grads[0]) if constant else torch.cat(grads[::-1])
 
 
 def compile_neurons(enable: bool) -> str:
@@ -292,7 +350,7 @@ class _LifOverTime(torch.autograd.Function):
             x = x.contiguous()
         rows = None if bias is None else _rows(_like_row(bias, x))[0]
         numbers = Numbers.of(x, lif, chip)
-        membrane, spikes = _forward(_rows(x), lif, with_bias(shared(chip), rows), numbers, steps, rows)
+        membrane, spikes = forward_in_blocks(_rows(x), lif, with_bias(shared(chip), rows), numbers, steps, rows)
         ctx.save_for_backward(membrane)
         ctx.lif, ctx.chip, ctx.constant = lif, chip, x.shape[0] == 1 and steps > 1
         assert bias is None or not ctx.constant, "a constant drive carries its bias"
@@ -310,7 +368,7 @@ class _LifOverTime(torch.autograd.Function):
             ordered = torch.empty_strided((steps, *shape[1:]), (grad[0].numel(), *stride[1:]), dtype=grad.dtype)
             grad = ordered.to(grad.device).copy_(grad)
         numbers = Numbers.of(membrane, ctx.lif, ctx.chip)
-        grad_x = _backward(_rows(grad), membrane, ctx.lif, shared(ctx.chip), numbers, ctx.constant)
+        grad_x = backward_in_blocks(_rows(grad), membrane, ctx.lif, shared(ctx.chip), numbers, ctx.constant)
         rows = grad_x.shape[0]
         grad_x = grad_x.as_strided((rows, *shape[1:]), (grad_x.shape[1], *stride[1:]))
         grad_bias = None if bias_shape is None else bias_gradient(grad_x, ctx.lif, bias_shape)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from snnkd_deploy.nets.neurons import Lif, compile_neurons, lif_over_time
+from snnkd_deploy.arithmetic.cuba import CubaNeuron
+from snnkd_deploy.nets import neurons
+from snnkd_deploy.nets.neurons import ChipNeuron, Lif, compile_neurons, lif_over_time
 from snnkd_deploy.nets.surrogate import sech_squared_of_twice, sigmoid4, triangle
 
 VECTORS = Path(__file__).parents[1] / "distill" / "distillation_vectors.npz"
@@ -121,6 +123,29 @@ def test_compiled_neurons_give_the_same_bits():
     # Each has its own formula of the surrogate, and both are held to double precision.
     for _, gradient in results:
         torch.testing.assert_close(gradient.double(), exact.grad, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("chip", [False, True])
+def test_long_sequences_in_blocks(monkeypatch, constant, chip):
+    """A kernel unrolls some steps only: states and gradients pass from block to block."""
+    lif = Lif(0.5, 1.0, sigmoid4, leak_u=0.5)
+    neuron = ChipNeuron(CubaNeuron(2048, 2048, 100, u_in_range=True), 100.0, 6) if chip else None
+    torch.manual_seed(0)
+    x = torch.randn(1 if constant else 11, 3, 6)
+    x = (100 * x).round() if chip else x
+    pull = torch.randn(11, 3, 6)
+    results = []
+    for longest in (16, 4):
+        monkeypatch.setattr(neurons, "_LONGEST", longest)
+        a = x.clone().requires_grad_()
+        out = lif_over_time(a, lif, neuron, 11)
+        (out * pull).sum().backward()
+        results.append((out.detach(), a.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1])
+    assert 0.05 < float(results[0][0].mean()) < 0.95
+    assert float(results[0][1].abs().max()) > 0
 
 
 def test_the_surrogate_of_compiled_kernels_is_the_same_function():
