@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from snnkd_deploy.backends.base import Backend, Inputs
+from snnkd_deploy.backends.exact import silent_readout
 from snnkd_deploy.backends.trace import Record, Trace, concatenate
 from snnkd_deploy.errors import BackendError, DataError, Problem, RefusedError
 from snnkd_deploy.graph.model import Model
@@ -177,7 +178,8 @@ def _answer(backend: Backend, model: Model, part: Inputs, record: Record) -> Tra
     trace = backend.run(model, part, record)
     found = {"logits": tuple(trace.logits.shape[:1])} | {n: tuple(s.shape) for n, s in trace.spikes.items()}
     need: dict[str, tuple[int, ...]] = {"logits": (part.samples,)}
-    need |= {n: (part.steps, part.samples, *model.shapes[n]) for n in model.spiking if n in trace.spikes}
+    trains = [*model.spiking, silent_readout(model)]
+    need |= {n: (part.steps, part.samples, *model.shapes[n]) for n in trains if n is not None and n in trace.spikes}
     if wrong := next((n for n in found if found[n] != need.get(n)), None):
         raise BackendError(
             "the backend answered something else than it was asked",

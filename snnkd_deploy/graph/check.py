@@ -13,6 +13,8 @@ from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import ChipStamp, NeuronParams, ReadoutParams, SynapseParams
 from snnkd_deploy.graph.topology import NEURONS, WEIGHTS
 
+_ONE_INPUT = "one Input with the values side by side, and weights of 0 where a part goes elsewhere"
+_ONE_OUTPUT = "one Output, behind the population that answers: a trace holds the spikes of all of them"
 STRUCTURE = (nir.Input, nir.Output, nir.Flatten, nir.SumPool2d, nir.AvgPool2d, nir.Delay)
 UNDERSTOOD = (*STRUCTURE, *NEURONS, *WEIGHTS)
 
@@ -37,10 +39,11 @@ def _placed(problem: Problem, path: str) -> Problem:
 def _structure(model: Model) -> list[Problem]:
     problems = []
     nodes = model.nodes
-    for kind, label in ((nir.Input, "Input"), (nir.Output, "Output")):
+    for kind, label, several in ((nir.Input, "Input", _ONE_INPUT), (nir.Output, "Output", _ONE_OUTPUT)):
         count = sum(isinstance(node, kind) for node in nodes.values())
         if count != 1:
-            problems.append(Problem(f"exactly one {label} node is needed", "graph", "1", str(count)))
+            remedy = several if count else f"add the {label}"
+            problems.append(Problem(f"exactly one {label} node is needed", "graph", "1", str(count), remedy))
     for name, node in nodes.items():
         if not isinstance(node, UNDERSTOOD):
             problems.append(
@@ -100,7 +103,9 @@ def _values(model: Model, name: str) -> list[Problem]:
         if isinstance(value, np.ndarray | np.generic | float):
             array = np.asarray(value)
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                problems.append(Problem(f"{key} holds NaN or infinite values", name))
+                endless = key.startswith("tau") and np.isinf(array).any()
+                remedy = "IF in place of LIF where nothing leaks: a decay of 1 has no tau" if endless else ""
+                problems.append(Problem(f"{key} holds NaN or infinite values", name, remedy=remedy))
     problems += _geometry(node, name)
     for key in ("tau", "tau_mem", "tau_syn"):
         tau = getattr(node, key, None)

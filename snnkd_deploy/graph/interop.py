@@ -11,7 +11,7 @@ Read in the sources of norse 1.1.0 `utils/import_nir.py`, snntorch 1.0.0 `import
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nir
@@ -66,7 +66,7 @@ TARGETS = (*READERS, *_HOPELESS)
 def interop(model: Model, target: str) -> tuple[Model, list[str]]:
     """The model rewritten for an importer, in float32 at 1e-4 s a step, and notes on what a user should know.
 
-    Raises GraphError with every reason why the importer would compute something else.
+    Raises GraphError with every reason why the importer would compute something else, and the importers that would not.
     """
     if target in _HOPELESS:
         raise GraphError(
@@ -76,7 +76,26 @@ def interop(model: Model, target: str) -> tuple[Model, list[str]]:
             remedy=f"--for {', '.join(READERS)}; or the backend `{target}`, which sets the simulator up itself",
         )
     rewriting = _Rewriting(model, READERS[target], target)
-    return rewriting.result(), rewriting.notes
+    try:
+        return rewriting.result(), rewriting.notes
+    except GraphError as error:
+        way_out = _way_out(model, target)
+        raise GraphError.from_problems([replace(p, remedy=p.remedy or way_out) for p in error.problems]) from error
+
+
+def _way_out(model: Model, refused: str) -> str:
+    able = [tool for tool in READERS if tool != refused and _takes(model, tool)]
+    if able:
+        return f"--for {' or '.join(able)}, whose importer computes this model"
+    return "no importer computes this model as it stands: change what is named here, or run it with snnkd simulate"
+
+
+def _takes(model: Model, target: str) -> bool:
+    try:
+        _Rewriting(model, READERS[target], target).result()
+    except GraphError:
+        return False
+    return True
 
 
 class _Rewriting:
@@ -340,6 +359,7 @@ class _Rewriting:
         profile = Profile(
             dt_s=DT_S,
             reset="zero",
+            fires=">=" if self.reader.at_threshold else ">",
             encoding=Encoding(kind="float"),
             steps=self.model.profile.steps,
             classes=self.model.profile.classes,

@@ -104,6 +104,9 @@ def _impossible(model: Model, chip: ChipSpec) -> list[Problem]:
         what = f"reset {kind[have.reset]} has no counterpart on the chip"
         why = chip.operations.refused.get("soft_reset" if have.reset == "subtract" else "hard_reset")
         remedy = why or f"train the network with reset {kind[spec.reset]}"
+        # An arithmetic that is no chip's may be changed; its neuron runs both.
+        if not why and chip.cores.mapping == "none" and spec.family != "cuba_lif":
+            remedy += f', or --chip COPY.toml, a copy of {chip.id} with reset = "{have.reset}"'
         problems.append(Problem(what, "profile.reset", spec.reset, have.reset, remedy))
     # A threshold half an integer up says > and >= alike.
     if have.fires != spec.fires and spec.family != "float_lif":

@@ -142,12 +142,17 @@ def _step(node: nir.NIRNode, shape: Shape) -> Convolution | None:
     """A node as a bias-free convolution."""
     if isinstance(node, nir.Conv1d | nir.Conv2d):
         axes = node.weight.ndim - 2
-        pads = conv_pads(node)
-        if any(a != b for a, b in pads):
-            return None
         weight = np.asarray(node.weight, dtype=np.float64)
         stride, dilation = pair(node.stride)[:axes], pair(node.dilation)[:axes]
-        return Convolution(weight, stride, tuple(a for a, _ in pads), dilation, int(np.asarray(node.groups)))
+        padding = []
+        for axis, ((before, after), step) in enumerate(zip(conv_pads(node), dilation, strict=True)):
+            # "same" pads one more behind than in front of an even kernel. Taps of zero in front make that even.
+            taps, rest = divmod(after - before, step)
+            if rest:
+                return None
+            weight = np.pad(weight, [(taps, 0) if a == 2 + axis else (0, 0) for a in range(weight.ndim)])
+            padding.append(after)
+        return Convolution(weight, stride, tuple(padding), dilation, int(np.asarray(node.groups)))
     if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
         kernel = pair(node.kernel_size)
         value = 1.0 if isinstance(node, nir.SumPool2d) else 1.0 / (kernel[0] * kernel[1])

@@ -122,6 +122,14 @@ def chip():
     return net.model(net.readout("out", net.dense("d3", b, net.weights((4, 10)))))
 
 
+def ties():
+    """Integers everywhere, so that membranes stand at their thresholds, where this one fires."""
+    rng = np.random.default_rng(5)
+    weights = [nir.Linear(rng.integers(-2, 4, shape).astype(np.float64)) for shape in ((7, 6), (5, 7))]
+    fire = [nir.IF(np.full(n, 1e3), np.full(n, 3.0), np.zeros(n)) for n in (7, 5)]
+    return float_model((6,), {"a": weights[0], "l": fire[0], "b": weights[1], "m": fire[1]}, fires=">=")
+
+
 NETS = {
     "dense": dense,
     "maps": maps,
@@ -130,8 +138,10 @@ NETS = {
     "skip": skip,
     "loop": loop,
     "chip": chip,
+    "ties": ties,
 }
 REFUSED = {("branches", "norse"): "depth first", ("loop", "snntorch"): "recurrent", ("skip", "norse"): "no gain"}
+REFUSED |= {("ties", tool): "fires above the threshold" for tool in ("norse", "snntorch")}
 PAIRS = [(n, t) for n in NETS for t in READERS if (n, t) not in REFUSED]
 
 
@@ -272,6 +282,14 @@ def test_every_reason_at_once():
 @pytest.mark.parametrize(("name", "target"), REFUSED)
 def test_what_one_importer_gets_wrong(name, target):
     assert REFUSED[name, target] in refused(NETS[name](), target)
+
+
+def test_a_refusal_names_the_importers_that_take_the_model():
+    assert "try: --for norse or spikingjelly, whose importer computes this model" in refused(loop(), "snntorch")
+    for target in ("norse", "spikingjelly"):
+        interop(loop(), target)
+    soft = Model(dense().graph, dense().profile.model_copy(update={"reset": "subtract"}))
+    assert "try: no importer computes this model as it stands" in refused(soft, "snntorch")
 
 
 def test_random_graphs_agree_or_are_refused():

@@ -12,6 +12,7 @@ from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.trace import Record
 from snnkd_deploy.chips import load_chip
+from snnkd_deploy.cli import main
 from snnkd_deploy.errors import DataError, GraphError, UsageError
 from snnkd_deploy.graph.load import load_model, save_model
 from snnkd_deploy.graph.model import same
@@ -47,6 +48,16 @@ def test_dense_without_a_neuron_integrates_u_by_hand(tmp_path):
     assert trace.u["layer0"][:, 0].tolist() == [[128, 384], [0, 1280], [-256, 1792]]
     assert trace.v["layer0"][:, 0].tolist() == [[192, 256], [64, 1152], [-192, 1664]]
     assert trace.logits.tolist() == [[-256 / (64 * 64 * 3), 1792 / (64 * 64 * 3)]]
+
+
+def test_the_empty_spike_train_of_such_a_layer_is_no_wrong_answer(tmp_path):
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / "f.net", [dense(even(rng, 4, 5), cuba()), dense(even(rng, 3, 4))])
+    np.savez(tmp_path / "x.npz", x=rng.integers(0, 2, (8, 2, 5)))
+    words = ["--input", str(tmp_path / "x.npz")]
+    assert main(["simulate", str(path), *words, "-o", str(tmp_path / "t.npz")]) == 0
+    spikes = np.load(tmp_path / "t.npz")["spikes/layer1"]
+    assert spikes.shape == (8, 2, 3) and not spikes.any()
 
 
 def test_an_image_of_biases_drives_the_input_layer(tmp_path):

@@ -101,6 +101,7 @@ ONES = np.ones(3, dtype=np.float32)
 BAD_NODES = {
     "nan weight": ({"fc": nir.Affine(np.full((3, 2), np.nan), ONES)}, "NaN"),
     "infinite r": ({"lif": nir.LIF(ONES, ONES * np.inf, ONES, ONES)}, "NaN or infinite"),
+    "no leak": ({"lif": nir.LIF(ONES * np.inf, ONES, ONES, ONES)}, "try: IF in place of LIF"),
     "negative tau": ({"lif": nir.LIF(-ONES, ONES, ONES, ONES)}, "tau must be positive"),
     "unstable": ({"lif": nir.LIF(ONES * 1e-5, ONES, ONES, ONES)}, "unstable"),
     "wrong width": ({"fc": nir.Affine(np.ones((3, 5)), ONES)}, "weight expects 5"),

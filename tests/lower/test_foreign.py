@@ -118,6 +118,18 @@ def test_what_is_on_a_grid_already_loses_nothing():
         assert share(model, lowered, events(model, seed=seed)) == 0, seed
 
 
+@pytest.mark.parametrize(("kernel", "dilation"), [((2, 4), 1), ((3, 2), 1), ((4, 3), (1, 2))])
+def test_same_padding_of_an_even_kernel_loses_nothing(kernel, dilation):
+    """It pads one more behind than in front, which chips do not: on the grid, so not one spike may differ."""
+    rng = np.random.default_rng(7)
+    weight, bias = rng.integers(-30, 31, (3, 2, *kernel)) * 2 / 64, rng.integers(-9, 10, 3) * 2 / 64
+    same = nir.Conv2d(None, weight, 1, "same", dilation, 1, bias)
+    nodes = {"c": same, "l1": integrate(3, 6, 7, threshold=90 / 64), "f": nir.Flatten(None, 0, -1)}
+    model = model_of((2, 6, 7), nodes | {"b": on_grid(rng, 5, 126), "l2": integrate(5, threshold=2)})
+    lowered, _ = lower_model(model, CHIP)
+    assert share(model, lowered, events(model)) == 0
+
+
 # -- the report -----------------------------------------------------------------------------------------------------
 
 
