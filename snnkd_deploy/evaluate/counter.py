@@ -78,11 +78,14 @@ class OpCounter:
         """
         arrivals = self._streams(trace, inputs)
         steps, samples = self._extent(trace, arrivals)
+        single: dict[str, int] = {}  # all spikes of those that send one a step at most
         for name, spikes in arrivals.items():
-            sums = _sum_steps(spikes)
+            sums, most = _sum_steps(spikes)
             self._spikes[name] = self._spikes[name] + sums if name in self._spikes else sums
+            if most <= 1:
+                single[name] = int(sums.sum())
         for layer in self.wiring.layers:
-            self._active[layer] += self._count_active(layer, arrivals, steps, samples)
+            self._active[layer] += self._count_active(layer, arrivals, single, steps, samples)
         self.steps = steps
         self.samples += samples
 
@@ -109,7 +112,7 @@ class OpCounter:
             x = inputs.x.expand(inputs.steps, *inputs.x.shape[1:])
             # A message is one, whatever its value; where the chip takes several events in a step, n means n.
             one = "graded" in entering or not self._takes_counts()
-            streams[self.model.input_name] = (x != 0).to(torch.uint8) if one else x
+            streams[self.model.input_name] = (x != 0).view(torch.uint8) if one else x
         return streams
 
     def _takes_counts(self) -> bool:
@@ -138,7 +141,9 @@ class OpCounter:
 
     # ---- active updates -------------------------------------------------------------------
 
-    def _count_active(self, layer: str, streams: dict[str, Tensor], steps: int, samples: int) -> int:
+    def _count_active(
+        self, layer: str, streams: dict[str, Tensor], single: dict[str, int], steps: int, samples: int
+    ) -> int:
         """Neuron-steps of a chunk that received a spike through any tap, or fired."""
         if self._is_weight(layer):
             return 0
@@ -154,7 +159,9 @@ class OpCounter:
                 here = self._reach(connection, arrival, streams[arrival.source])
                 reached = here if reached is None else reached | here
         fired = streams.get(layer) if isinstance(self.model.nodes[layer], SPIKING) else None
-        return count_active(reached, fired, shape)
+        if reached is None and layer in single:
+            return single[layer]
+        return count_active(reached, fired, shape, binary=layer in single)
 
     def _is_weight(self, layer: str) -> bool:
         return any(c.synapse == layer for c in self.wiring.connections)
@@ -292,12 +299,13 @@ def count_ops(model: Model, trace: Trace, inputs: Inputs | None = None) -> OpCou
     return counter.result()
 
 
-def _sum_steps(spikes: Tensor) -> np.ndarray:
-    """Spikes of every element over steps and samples, int64 (flat)."""
+def _sum_steps(spikes: Tensor) -> tuple[np.ndarray, float]:
+    """Spikes of every element over steps and samples, int64 (flat), and the most of one element in one step."""
     rows = spikes.flatten(0, 1).flatten(1).cpu().numpy()
     total = np.zeros(rows.shape[1], dtype=np.int64)
-    if rows.dtype == np.uint8 and rows.max(initial=0) <= 1:
+    most = float(rows.max(initial=0))
+    if rows.dtype == np.uint8 and most <= 1:
         for start in range(0, rows.shape[0], _ROWS):
             total += rows[start : start + _ROWS].sum(0, dtype=np.uint8)
-        return total
-    return np.rint(rows.sum(0, dtype=np.float64)).astype(np.int64)
+        return total, most
+    return np.rint(rows.sum(0, dtype=np.float64)).astype(np.int64), most

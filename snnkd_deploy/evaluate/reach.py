@@ -83,8 +83,8 @@ def window_any(present: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilat
     return padded
 
 
-def count_active(reached: Tensor | None, fired: Tensor | None, shape: tuple[int, ...]) -> int:
-    """Elements that were reached or fired. `reached` broadcasts to (T, B, *shape), `fired` is uint8."""
+def count_active(reached: Tensor | None, fired: Tensor | None, shape: tuple[int, ...], *, binary: bool = False) -> int:
+    """Elements that were reached or fired. `reached` broadcasts to (T, B, *shape), `fired` is uint8, 0 and 1 where `binary`."""
     if reached is None:
         return 0 if fired is None else int(torch.count_nonzero(fired))
     lead = reached.shape[:2]
@@ -96,7 +96,7 @@ def count_active(reached: Tensor | None, fired: Tensor | None, shape: tuple[int,
         return count
     spikes = fired.numpy()
     shared = tuple(i + 2 for i, size in enumerate(mask.shape[2:]) if size == 1 and shape[i] > 1)
-    if spikes.max(initial=0) > 1:
+    if not binary:
         spikes = spikes != 0
     wide = int(np.prod([shape[i - 2] for i in shared])) > 255
     alone = spikes.sum(shared, dtype=np.int64 if wide else np.uint8, keepdims=True) if shared else spikes
