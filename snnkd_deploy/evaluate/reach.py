@@ -84,7 +84,7 @@ def window_any(present: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilat
 
 
 def count_active(reached: Tensor | None, fired: Tensor | None, shape: tuple[int, ...], *, binary: bool = False) -> int:
-    """Elements that were reached or fired. `reached` broadcasts to (T, B, *shape), `fired` is uint8, 0 and 1 where `binary`."""
+    """Elements that were reached or fired. `reached` broadcasts to (T, B, *shape), `fired`: uint8 (`binary`: 0, 1)."""
     if reached is None:
         return 0 if fired is None else int(torch.count_nonzero(fired))
     lead = reached.shape[:2]
