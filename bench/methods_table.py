@@ -89,7 +89,7 @@ def one(args: argparse.Namespace, method: str, seed: int) -> dict[str, float]:
         return json.loads(result.read_text())
     model = run.load_model()
     counter, backend = OpCounter(model), ExactBackend()
-    inputs = run.test_inputs(model, 0, SOP_SAMPLES)
+    inputs = run.test_inputs(model, torch.arange(len(run.data.test))[:SOP_SAMPLES])
     counter.update(backend.run(model, inputs, Record()), inputs)
     totals = counter.result().to_dict()["totals"]
     facts = stages["distill"]["facts"]

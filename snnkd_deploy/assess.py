@@ -54,7 +54,7 @@ class Run(Protocol):
 
     def load_teacher(self) -> Teacher: ...
 
-    def test_inputs(self, model: Model, start: int = 0, stop: int | None = None) -> Inputs: ...
+    def test_inputs(self, model: Model, rows: Tensor | None = None) -> Inputs: ...
 
     def feed(self, data: Dataset) -> Feed: ...
 
@@ -65,19 +65,16 @@ class Run(Protocol):
 def assess(run: Run) -> dict[str, Any]:
     """Accuracy on the whole test split, operations, fit, latency, energy, and what the pictures show."""
     model, labels = run.load_model(), run.data.test.y
-    counter, parts, metas, first = OpCounter(model), [], [], None
+    counter, parts, metas = OpCounter(model), [], []
     backend, total = ExactBackend(), len(run.data.test)
     with task("exact, whole test split", total) as advance:
-        for start in range(0, total, _CHUNK):
-            inputs = run.test_inputs(model, start, start + _CHUNK)
+        for rows in torch.arange(total).split(_CHUNK):
+            inputs = run.test_inputs(model, rows)
             trace = backend.run(model, inputs, Record(readout=True))
             counter.update(trace, inputs)
             parts.append(model_votes(model, trace))
             metas.append(trace.meta)
-            if first is None:
-                first = (inputs, trace)
             advance(inputs.samples, "")
-    assert first is not None
     votes = torch.cat(parts, 1)  # (T, N, C) integers, summed over the steps so far
     predictions = first_argmax(votes[-1])
     counts = counter.result()
@@ -90,7 +87,7 @@ def assess(run: Run) -> dict[str, Any]:
         "accuracy": {"exact": _share(predictions == labels)},
         "accuracy_per_step": _per_step(votes, labels),
         "confusion": _confusion(predictions, labels, run.data.classes),
-        "raster": _raster(model, first[1], labels, predictions, run.data.classes),
+        "raster": _raster(run, model, predictions),
         "maps": [],
         **{key: value for key, value in counts.to_dict().items() if key in ("layers", "totals")},
         "count_notes": [*counts.notes, *_chip_notes(run, model, labels)],
@@ -103,9 +100,9 @@ def assess(run: Run) -> dict[str, Any]:
     }
     teacher = run.load_teacher()
     if list(teacher.parameters()):
-        found["baseline_ann"] = ann_baseline(teacher, teacher_images(run, 1)).to_dict()
+        found["baseline_ann"] = ann_baseline(teacher, teacher_images(run, torch.arange(1))).to_dict()
         found["baseline_ann"]["name"] = f"teacher ({run.recipe.teacher.net})"
-    found["maps"] = _maps(run, model, teacher, first, predictions)
+    found["maps"] = _maps(run, model, teacher, predictions)
     return found
 
 
@@ -117,15 +114,15 @@ def _chip_notes(run: Run, model: Model, labels: Tensor) -> list[str]:
         if problems:
             notes.append(f"no order sensitivity: {problems[0]}")
         else:
-            few = min(_ORDER_SAMPLES, len(labels))
-            notes.append(str(order_sensitivity(model, run.test_inputs(model, 0, few), labels[:few], orders=_ORDERS)))
+            rows = run.data.test.spread(_ORDER_SAMPLES)
+            notes.append(str(order_sensitivity(model, run.test_inputs(model, rows), labels[rows], orders=_ORDERS)))
     return notes
 
 
-def teacher_images(run: Run, count: int) -> Tensor:
-    """The first test samples as the teacher sees them: (B, C, H, W)."""
-    feed, test = run.feed(run.data), run.data.test
-    return feed.teacher(feed.raw(test, torch.arange(count)))
+def teacher_images(run: Run, rows: Tensor) -> Tensor:
+    """The test samples at `rows` (B,) as the teacher sees them: (B, C, H, W)."""
+    feed = run.feed(run.data)
+    return feed.teacher(feed.raw(run.data.test, rows))
 
 
 def model_votes(model: Model, trace: Trace) -> Tensor:
@@ -158,14 +155,15 @@ def _confusion(predictions: Tensor, labels: Tensor, classes: tuple[str, ...]) ->
     return {"classes": list(classes), "counts": counts.tolist(), "subject": "exact"}
 
 
-def _raster(
-    model: Model, trace: Trace, labels: Tensor, predictions: Tensor, classes: tuple[str, ...]
-) -> dict[str, Any]:
+def _raster(run: Run, model: Model, predictions: Tensor) -> dict[str, Any]:
+    labels, classes = run.data.test.y, run.data.classes
+    rows = run.data.test.spread(_RASTER_SAMPLES)
+    trace = ExactBackend().run(model, run.test_inputs(model, rows), Record())
     samples = []
-    for index in range(min(_RASTER_SAMPLES, trace.samples)):
+    for column, index in enumerate(rows.tolist()):
         layers = []
         for name in model.spiking:
-            spikes = trace.spikes[name][:, index].flatten(1)
+            spikes = trace.spikes[name][:, column].flatten(1)
             # Evenly spaced neurons: a fair sample, whatever the layer's size.
             shown = np.linspace(0, spikes.shape[1] - 1, min(_RASTER_NEURONS, spikes.shape[1])).astype(int)
             times = [torch.nonzero(spikes[:, n]).flatten().tolist() for n in shown]
@@ -182,20 +180,19 @@ def _raster(
     return {"steps": steps, "samples": samples, "source": "exact"}
 
 
-def _maps(
-    run: Run, model: Model, teacher: Teacher, first: tuple[Inputs, Trace], predictions: Tensor
-) -> list[dict[str, Any]]:
+def _maps(run: Run, model: Model, teacher: Teacher, predictions: Tensor) -> list[dict[str, Any]]:
     """The teacher's class activation map beside the student's spike activation map."""
     labels, classes = run.data.test.y, run.data.classes
     names = [n for n in model.spiking if len(model.shapes[n]) == 3]
     if not names or not teacher.gives_features:
         return []
-    count = min(_MAP_SAMPLES, first[1].samples)
-    x = teacher_images(run, count)
+    rows = run.data.test.spread(_MAP_SAMPLES)
+    x = teacher_images(run, rows)
+    trace = ExactBackend().run(model, run.test_inputs(model, rows), Record())
     with torch.no_grad():
         features = teacher.features(x)
-        cam = class_activation_map(features, teacher.classifier.weight, labels[:count])
-        sam = spike_activation_map(first[1].spikes[names[-1]][:, :count].to(torch.float32))
+        cam = class_activation_map(features, teacher.classifier.weight, labels[rows])
+        sam = spike_activation_map(trace.spikes[names[-1]].to(torch.float32))
     size = tuple(x.shape[-2:])
 
     def grid(maps: Tensor) -> list[Any]:
@@ -206,17 +203,16 @@ def _maps(
     shown = x.to(torch.float32) / run.data.levels
     if shown.shape[1] != 3:  # no colours: polarities of events, say
         shown = shown.mean(1, keepdim=True)
-    images = _rounded(shown)
     return [
         {
-            "image": images[i][0] if len(images[i]) == 1 else images[i],
+            "image": image[0] if len(image) == 1 else image,
             "cam": c,
             "sam": s,
             "index": i,
             "label": classes[int(labels[i])],
             "predicted": classes[int(predictions[i])],
         }
-        for i, (c, s) in enumerate(zip(grid(cam), grid(sam), strict=True))
+        for i, image, c, s in zip(rows.tolist(), _rounded(shown), grid(cam), grid(sam), strict=True)
     ]
 
 

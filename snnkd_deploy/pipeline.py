@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.inputs import make_inputs
@@ -57,7 +58,7 @@ TRAINED = ("teacher", "distill")
 # Neuron updates of a whole training above which half a minute of compilation pays.
 _FUSE_ABOVE = 5e9
 # Bump when a stage's code changes what it writes, so that old run directories do it again.
-_STAGE_VERSION = {"teacher": 1, "distill": 3, "export": 2, "validate": 1, "evaluate": 1, "report": 1}
+_STAGE_VERSION = {"teacher": 1, "distill": 3, "export": 2, "validate": 2, "evaluate": 2, "report": 1}
 
 
 class Run:
@@ -417,10 +418,10 @@ class Run:
     def load_model(self) -> Model:
         return read_nir(self.folder / "model.nir")
 
-    def test_inputs(self, model: Model, start: int = 0, stop: int | None = None) -> Inputs:
-        """Samples start..stop of the test split in the model's encoding."""
-        rows = torch.arange(start, min(len(self.data.test), stop if stop is not None else len(self.data.test)))
+    def test_inputs(self, model: Model, rows: Tensor | None = None) -> Inputs:
+        """The samples at `rows` (int64 positions in the test split; None: all of it) in the model's encoding."""
         feed, test = self.feed(self.data), self.data.test
+        rows = torch.arange(len(test)) if rows is None else rows
         x = feed.student(feed.raw(test, rows), test.index[rows])
         if feed.encoding == "current":
             return make_inputs(x[None], model, feed.steps)
@@ -428,10 +429,10 @@ class Run:
 
     def _validate(self, key: str) -> tuple[list[Path], dict[str, Any]]:
         model, wanted = self.load_model(), self.recipe.validate_
-        samples = min(wanted.samples, len(self.data.test))
-        inputs = self.test_inputs(model, 0, samples)
-        labels = self.data.test.y[:samples]
-        predictions = load_tensors(self.folder / "student" / "test_predictions.safetensors")[0]["predictions"]
+        rows = self.data.test.spread(wanted.samples)
+        samples, inputs, labels = len(rows), self.test_inputs(model, rows), self.data.test.y[rows]
+        stored = load_tensors(self.folder / "student" / "test_predictions.safetensors")[0]["predictions"]
+        predictions = stored[rows]
         outputs: list[Path] = []
         facts: dict[str, Any] = {"samples": samples, "backends": {}, "missing": self.missing}
         reference: Trace | None = None
@@ -454,8 +455,8 @@ class Run:
             if reference is None:
                 reference = trace
                 # Training's own predictions are held to the same standard as any backend.
-                entry["student_accuracy"] = float((predictions[:samples] == labels).double().mean())
-                entry["student_predictions_differ"] = int((predictions[:samples] != trace.predictions).sum())
+                entry["student_accuracy"] = float((predictions == labels).double().mean())
+                entry["student_predictions_differ"] = int((predictions != trace.predictions).sum())
             else:
                 parity = compare_traces(reference, trace, model.spiking)
                 entry["parity"] = parity.to_dict()

@@ -107,7 +107,7 @@ class TrainRecipe(_Section):
 
 
 class ValidateRecipe(_Section):
-    """Which backends must agree spike for spike, over how many test samples.
+    """Which backends must agree spike for spike, over how many samples, evenly spaced in the test split.
 
     `workers`: backend -> command behind which it lives, e.g. `workers.lava = "ssh board snnkd-python"`.
     """

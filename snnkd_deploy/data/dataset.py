@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from snnkd_deploy.data.events import EventStore
@@ -32,6 +33,11 @@ class Split:
 
     def __len__(self) -> int:
         return int(self.y.shape[0])
+
+    def spread(self, count: int) -> Tensor:
+        """`count` positions (int64, at most all), evenly spaced: the first ones of a folder would be one class."""
+        count = min(count, len(self))
+        return torch.arange(count) * len(self) // max(count, 1)
 
     def take(self, rows: Tensor) -> Split:
         """The samples at `rows` (int64 positions within this split), in that order."""

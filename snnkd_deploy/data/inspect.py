@@ -77,9 +77,9 @@ def _folder(path: Path) -> Found:
         options["grayscale"] = True
     if len(sizes) > 1 or max(max(sizes)) > LARGEST_SIDE:
         options["size"] = _RESIZED
-    shown = " and others" if len(sizes) > 1 else ""
+    shown = " and other sizes" if len(sizes) > 1 else ""
     h, w = min(sizes)
-    return Found("folder", options, f"{len(images)} images of {h}x{w}{shown} pixels")
+    return Found("folder", options, f"{len(images)} images of {h}x{w} pixels{shown}")
 
 
 def _arrays(path: Path, options: dict[str, Any]) -> Found:

@@ -2,6 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnkd_deploy.data.dataset import Split
 from snnkd_deploy.data.splits import grouped, stratified
 
 
@@ -38,3 +39,13 @@ def test_groups_stay_whole() -> None:
     assert 25 <= aside.numel() <= 30
     assert not set(groups[kept].tolist()) & set(groups[aside].tolist())
     assert kept.numel() + aside.numel() == 100
+
+
+@given(st.integers(0, 500), st.integers(0, 60))
+def test_spread_takes_fair_shares_of_a_split_that_is_sorted_by_class(n: int, count: int) -> None:
+    y = torch.arange(n) * 5 // max(n, 1)
+    rows = Split(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), y, torch.arange(n)).spread(count)
+    assert rows.dtype == torch.int64 and rows.numel() == min(n, count) == rows.unique().numel()
+    for label in range(5):
+        share = int((y == label).sum()) * rows.numel() / max(n, 1)
+        assert abs(int((y[rows] == label).sum()) - share) <= 1

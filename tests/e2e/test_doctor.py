@@ -58,7 +58,7 @@ def core_only(tmp_path_factory):
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         return {f["what"]: f for f in json.loads(done.stdout)["findings"]}

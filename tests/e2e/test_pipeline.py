@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.trace import Record, Trace
@@ -52,6 +53,21 @@ def test_saved_trace_reads_back(tiny_run, tmp_path):
     again = Trace.load(tmp_path / "copy.npz")
     assert again.meta == trace.meta
     assert all(torch.equal(again.spikes[name], trace.spikes[name]) for name in trace.spikes)
+
+
+def test_what_is_validated_and_shown_is_spread_over_the_test_split(tiny_run):
+    """A folder's test split is sorted by class: its first samples would be one class."""
+    test = tiny_run.data.test
+    rows = test.spread(40)
+    trace = Trace.load(tiny_run.folder / "traces" / "exact.npz")
+    stored = load_file(tiny_run.folder / "student" / "test_predictions.safetensors")["predictions"]
+    assert torch.equal(trace.predictions, stored[rows]) and not torch.equal(trace.predictions, stored[:40])
+    found = json.loads((tiny_run.folder / "evaluation.json").read_text())
+    for kind, shown in (("raster", found["raster"]["samples"]), ("maps", found["maps"])):
+        assert [s["index"] for s in shown] == test.spread(len(shown)).tolist() and len(shown) > 1, kind
+        for sample in shown:
+            assert sample["label"] == tiny_run.data.classes[int(test.y[sample["index"]])]
+            assert sample["predicted"] == tiny_run.data.classes[int(stored[sample["index"]])]
 
 
 def test_model_file_carries_everything(tiny_run):
