@@ -53,7 +53,7 @@ def plot_accuracy(accuracy: Mapping[str, float | None], titles: Mapping[str, str
         ax.spines["left"].set_visible(False)
         ax.xaxis.set_major_locator(MaxNLocator(4))
         share_axis(ax.xaxis)
-        ax.set_xlabel("accuracy (axis does not start at 0)" if low > 0 else "accuracy")
+        ax.set_xlabel("accuracy (axis starts above 0)" if low > 0 else "accuracy")
 
     parts = ", ".join(f"{titles.get(key, key)} {percent(value)}" for key, value in known.items())
     return draw("accuracy", f"Accuracy per stage and backend: {parts}.", 60 + 27 * len(known), paint)
