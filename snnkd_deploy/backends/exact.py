@@ -215,9 +215,9 @@ class Synapse(Operator):
         )
         self.bound = int(magnitude) * max_input
         self.dtype = exact_dtype(self.bound)
-        self.map = layers.linear_map(node, _placed(weight, device, self.dtype))
-        if isinstance(node, nir.Linear | nir.Affine) and weight.size >= _SPARSE_WEIGHTS and device.type == "cpu":
-            self.map = EventDriven(torch.from_numpy(weight).to(self.dtype))
+        placed = _placed(weight, device, self.dtype)
+        wide = isinstance(node, nir.Linear | nir.Affine) and weight.size >= _SPARSE_WEIGHTS and device.type == "cpu"
+        self.map = EventDriven(placed) if wide else layers.linear_map(node, placed)
         self.exponent = params.weight_exp
         # A spike is a spike, whatever its value; `counts` are several spikes in one number.
         self.binary = params.message_bits == 0 and not counts
