@@ -21,13 +21,11 @@ from snnkd_deploy.errors import DataError, UsageError
 from snnkd_deploy.evaluate.counts import LayerCounts, OpCounts
 from snnkd_deploy.evaluate.fanout import fan_out, macs_framework, pass_chain
 from snnkd_deploy.evaluate.reach import count_active, reach
-from snnkd_deploy.evaluate.wiring import POOLS, Arrival, Connection, neurons_of, wiring
+from snnkd_deploy.evaluate.tally import Tally, tally
+from snnkd_deploy.evaluate.wiring import POOLS, Arrival, Connection, Signal, neurons_of, wiring
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.profile import SynapseParams
 from snnkd_deploy.graph.topology import SPIKING
-
-# uint8 sums of at most this many 0/1 rows cannot overflow; they vectorise far better than int64 ones.
-_ROWS = 255
 
 
 @dataclass
@@ -76,16 +74,13 @@ class OpCounter:
 
         Raises DataError where the trace lacks a population or has another number of steps.
         """
-        arrivals = self._streams(trace, inputs)
-        steps, samples = self._extent(trace, arrivals)
-        single: dict[str, int] = {}  # all spikes of those that send one a step at most
-        for name, spikes in arrivals.items():
-            sums, most = _sum_steps(spikes)
-            self._spikes[name] = self._spikes[name] + sums if name in self._spikes else sums
-            if most <= 1:
-                single[name] = int(sums.sum())
+        streams = self._streams(trace, inputs)
+        steps, samples = self._extent(trace, streams)
+        tallies = {name: tally(spikes, once=self._once(name)) for name, spikes in streams.items()}
+        for name, found in tallies.items():
+            self._spikes[name] = self._spikes[name] + found.sums if name in self._spikes else found.sums
         for layer in self.wiring.layers:
-            self._active[layer] += self._count_active(layer, arrivals, single, steps, samples)
+            self._active[layer] += self._count_active(layer, tallies, steps, samples)
         self.steps = steps
         self.samples += samples
 
@@ -101,19 +96,25 @@ class OpCounter:
             )
         for name in self.model.spiking:
             streams[name] = trace.spikes[name]
-        entering = {a.signal for c in self.wiring.connections for a in c.arrivals if self._is_input(a)}
-        if entering & {"spikes", "graded"}:
+        if self._entering:
             if inputs is None:
                 raise UsageError(
                     f"encoding '{self.model.profile.encoding.kind}' sends spikes into the chip",
                     where="count_ops",
                     remedy="give the inputs of the run as well (--input X.npz)",
                 )
-            x = inputs.x.expand(inputs.steps, *inputs.x.shape[1:])
-            # A message is one, whatever its value; where the chip takes several events in a step, n means n.
-            one = "graded" in entering or not self._takes_counts()
-            streams[self.model.input_name] = (x != 0).view(torch.uint8) if one else x
+            streams[self.model.input_name] = inputs.x.expand(inputs.steps, *inputs.x.shape[1:])
         return streams
+
+    @property
+    def _entering(self) -> set[Signal]:
+        """Kinds of spikes that come from outside."""
+        arrivals = (a for c in self.wiring.connections for a in c.arrivals if self._is_input(a))
+        return {a.signal for a in arrivals if a.signal != "analog"}
+
+    def _once(self, source: str) -> bool:
+        """Whether a message is one spike, whatever its value. Where the chip takes several in a step, n means n."""
+        return source == self.model.input_name and ("graded" in self._entering or not self._takes_counts())
 
     def _takes_counts(self) -> bool:
         """Whether n on one line in one step is n events; True as well where no chip is known."""
@@ -141,34 +142,30 @@ class OpCounter:
 
     # ---- active updates -------------------------------------------------------------------
 
-    def _count_active(
-        self, layer: str, streams: dict[str, Tensor], single: dict[str, int], steps: int, samples: int
-    ) -> int:
+    def _count_active(self, layer: str, tallies: dict[str, Tally], steps: int, samples: int) -> int:
         """Neuron-steps of a chunk that received a spike through any tap, or fired."""
         if self._is_weight(layer):
             return 0
         shape = self.model.shapes[layer]
         reached: Tensor | None = None
-        for connection in self.wiring.into(layer):
-            if connection.host:
+        for fan in self._fans:
+            if fan.connection.target != layer or fan.connection.host:
                 continue
-            for arrival in connection.arrivals:
-                if arrival.signal == "analog":
-                    # Values that are no spikes arrive at every step.
-                    return steps * samples * int(np.prod(shape))
-                here = self._reach(connection, arrival, streams[arrival.source])
-                reached = here if reached is None else reached | here
-        fired = streams.get(layer) if isinstance(self.model.nodes[layer], SPIKING) else None
-        if reached is None and layer in single:
-            return single[layer]
-        return count_active(reached, fired, shape, binary=layer in single)
+            if fan.arrival.signal == "analog":
+                # Values that are no spikes arrive at every step.
+                return steps * samples * int(np.prod(shape))
+            here = self._reach(fan, tallies[fan.arrival.source])
+            reached = here if reached is None else reached | here
+        fired = tallies.get(layer) if isinstance(self.model.nodes[layer], SPIKING) else None
+        return count_active(reached, fired, shape)
 
     def _is_weight(self, layer: str) -> bool:
         return any(c.synapse == layer for c in self.wiring.connections)
 
-    def _reach(self, connection: Connection, arrival: Arrival, spikes: Tensor) -> Tensor:
+    def _reach(self, fan: _Fan, sent: Tally) -> Tensor:
         """Which elements receive at least one spike: bool (T, B, ...) that broadcasts to the layer."""
-        reached = reach(self.model, connection, arrival, self._delayed(connection, arrival, spikes))
+        connection, arrival = fan.connection, fan.arrival
+        reached = reach(self.model, connection, arrival, self._delayed(connection, arrival, sent), fan.taps > 0)
         if connection.post:
             full = reached.expand(*reached.shape[:2], *self.model.shapes[connection.synapse])
             flat = pass_chain(self.model, connection.post, full.flatten(0, 1).to(torch.float32))
@@ -178,7 +175,7 @@ class OpCounter:
             reached = torch.cat([torch.zeros_like(reached[:lag]), reached[: reached.shape[0] - lag]])
         return reached
 
-    def _delayed(self, connection: Connection, arrival: Arrival, spikes: Tensor) -> Tensor:
+    def _delayed(self, connection: Connection, arrival: Arrival, sent: Tally) -> Tally:
         """Spikes when they arrive: after the axonal delays of the weight node and of Delay nodes."""
         params = self.model.profile.nodes.get(connection.synapse)
         tables = [np.asarray(params.delay)] if isinstance(params, SynapseParams) and any(params.delay) else []
@@ -186,6 +183,7 @@ class OpCounter:
             node = self.model.nodes[name]
             if isinstance(node, nir.Delay):
                 tables.append(np.rint(np.asarray(node.delay, dtype=np.float64) / self.model.profile.dt_s))
+        spikes = sent.spikes
         shape = tuple(spikes.shape[2:])
         for table in tables:
             steps = torch.from_numpy(table.astype(np.int64))
@@ -197,7 +195,7 @@ class OpCounter:
                 # Delays that differ behind a pool cannot be told apart here: the latest of them.
                 steps = steps.max().reshape([1] * len(shape))
             spikes = DelayLine(steps)(spikes)
-        return spikes
+        return tally(spikes) if tables else sent
 
     # ---- the result -----------------------------------------------------------------------
 
@@ -297,15 +295,3 @@ def count_ops(model: Model, trace: Trace, inputs: Inputs | None = None) -> OpCou
     counter = OpCounter(model)
     counter.update(trace, inputs)
     return counter.result()
-
-
-def _sum_steps(spikes: Tensor) -> tuple[np.ndarray, float]:
-    """Spikes of every element over steps and samples, int64 (flat), and the most of one element in one step."""
-    rows = spikes.flatten(0, 1).flatten(1).cpu().numpy()
-    total = np.zeros(rows.shape[1], dtype=np.int64)
-    most = float(rows.max(initial=0))
-    if rows.dtype == np.uint8 and most <= 1:
-        for start in range(0, rows.shape[0], _ROWS):
-            total += rows[start : start + _ROWS].sum(0, dtype=np.uint8)
-        return total, most
-    return np.rint(rows.sum(0, dtype=np.float64)).astype(np.int64), most

@@ -9,11 +9,13 @@ from __future__ import annotations
 import nir
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from snnkd_deploy.backends.layers import linear_map
-from snnkd_deploy.evaluate.fanout import fan_out, pass_chain
+from snnkd_deploy.evaluate.fanout import pass_chain
+from snnkd_deploy.evaluate.tally import Tally
 from snnkd_deploy.evaluate.wiring import POOLS, Arrival, Connection
 from snnkd_deploy.graph.model import Model
 from snnkd_deploy.graph.topology import conv_padding, pair
@@ -21,25 +23,22 @@ from snnkd_deploy.graph.topology import conv_padding, pair
 Pair = tuple[int, int]
 
 
-def reach(model: Model, connection: Connection, arrival: Arrival, spikes: Tensor) -> Tensor:
-    """Bool (T, B, ...) that broadcasts to the weight node's output: True where a spike arrives.
+def reach(model: Model, connection: Connection, arrival: Arrival, sent: Tally, arrives: NDArray[np.bool_]) -> Tensor:
+    """Bool (T, B, ...) that broadcasts to the weight node's output: True where a spike of one stream arrives.
 
-    `spikes` (T, B, *source) are those of one stream; uint8 is fastest.
+    arrives: flat, of each element of the source, whether its spikes arrive anywhere (a pool's border may drop them).
     """
     node = model.nodes[connection.synapse]
-    lead = tuple(spikes.shape[:2])
-    if spikes.dtype != torch.uint8:
-        spikes = (spikes != 0).to(torch.uint8)
+    lead = tuple(sent.spikes.shape[:2])
     flattens = any(isinstance(model.nodes[n], nir.Flatten) for n in arrival.chain)
     if isinstance(node, nir.Affine | nir.Linear) and len(model.shapes[connection.synapse]) == 1:
-        # Fully connected: one spike reaches everybody, unless a pool's border drops it.
-        present = spikes.flatten(2)
-        taps = fan_out(model, connection.synapse, chain=arrival.chain, source=arrival.source).flatten()
-        if not bool((taps > 0).all()):
-            present = present[..., taps > 0]
-        return present.amax(-1, keepdim=True) != 0
+        # Fully connected: one spike reaches everybody.
+        if arrives.all():
+            return torch.from_numpy(sent.firing.reshape(*lead, -1).any(-1, keepdims=True))
+        return (sent.spikes.flatten(2)[..., torch.from_numpy(arrives)] != 0).any(-1, keepdim=True)
     if isinstance(node, nir.Conv1d | nir.Conv2d) and int(np.asarray(node.groups)) == 1 and not flattens:
-        present = torch.from_numpy(spikes.numpy().max(2)).flatten(0, 1)  # torch takes twice as long for bytes
+        firing = sent.firing if sent.firing.dtype == np.uint8 else sent.firing != 0
+        present = torch.from_numpy(firing.view(np.uint8)).flatten(0, 1)
         for name in arrival.chain:
             pool = model.nodes[name]
             if isinstance(pool, POOLS):
@@ -51,7 +50,7 @@ def reach(model: Model, connection: Connection, arrival: Arrival, spikes: Tensor
         taps = window_any(present, kernel, stride, padding, dilation)
         return (taps.squeeze(1) if flat else taps).unflatten(0, lead).unsqueeze(2) != 0
     ones = torch.ones(np.asarray(node.weight).shape)
-    whole = pass_chain(model, arrival.chain, spikes.flatten(0, 1).to(torch.float32))
+    whole = pass_chain(model, arrival.chain, (sent.spikes != 0).flatten(0, 1).to(torch.float32))
     return (linear_map(node, ones)(whole) > 0).unflatten(0, lead)
 
 
@@ -83,21 +82,24 @@ def window_any(present: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilat
     return padded
 
 
-def count_active(reached: Tensor | None, fired: Tensor | None, shape: tuple[int, ...], *, binary: bool = False) -> int:
-    """Elements that were reached or fired. `reached` broadcasts to (T, B, *shape), `fired`: uint8 (`binary`: 0, 1)."""
+def count_active(reached: Tensor | None, fired: Tally | None, shape: tuple[int, ...]) -> int:
+    """Neuron-steps of a layer of `shape` that were reached (broadcasts to (T, B, *shape)) or fired."""
     if reached is None:
-        return 0 if fired is None else int(torch.count_nonzero(fired))
+        return 0 if fired is None else _spiking(fired)
     lead = reached.shape[:2]
     # Left-pad so that a mask of a flat layer lines up with the layer's own axes.
-    mask = reached.reshape(*lead, *[1] * (len(shape) - (reached.dim() - 2)), *reached.shape[2:])
-    repeats = int(np.prod(shape)) // int(np.prod(mask.shape[2:]))
-    count = int(np.count_nonzero(mask.numpy())) * repeats
+    mask = reached.reshape(*lead, *[1] * (len(shape) - (reached.dim() - 2)), *reached.shape[2:]).numpy()
+    count = int(np.count_nonzero(mask)) * (int(np.prod(shape)) // int(np.prod(mask.shape[2:])))
     if fired is None:
         return count
-    spikes = fired.numpy()
-    shared = tuple(i + 2 for i, size in enumerate(mask.shape[2:]) if size == 1 and shape[i] > 1)
-    if not binary:
-        spikes = spikes != 0
-    wide = int(np.prod([shape[i - 2] for i in shared])) > 255
-    alone = spikes.sum(shared, dtype=np.int64 if wide else np.uint8, keepdims=True) if shared else spikes
-    return count + int((alone * ~mask.numpy()).sum(dtype=np.int64))  # numpy's own `where` takes several times as long
+    if mask.shape[2] != shape[0]:  # all channels are reached alike
+        alone = ~mask[:, :, 0]
+        if len(shape) > 1:
+            return count + int((fired.firing * alone).sum(dtype=np.int64))
+        return count + int(np.count_nonzero(fired.spikes.numpy()[alone & (fired.firing > 0)]))
+    return count + int(np.count_nonzero((fired.spikes.numpy() != 0) & ~mask))
+
+
+def _spiking(fired: Tally) -> int:
+    """Neuron-steps with a spike."""
+    return int(fired.sums.sum()) if fired.single else int(torch.count_nonzero(fired.spikes))
