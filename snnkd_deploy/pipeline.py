@@ -363,7 +363,7 @@ class Run:
         if values * len(self.data.train) * (t.epochs + t.chip_epochs) < _FUSE_ABOVE:
             return False
         say("compiling the neuron kernels (once per machine)")
-        problem = compile_neurons(True)
+        problem = compile_neurons(True, self._device()[0].type)
         if problem:
             say(f"neurons run uncompiled, about 2x slower: {problem}", style="yellow")
         return not problem
