@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--lava-samples", type=int, default=60)
-    parser.add_argument("--lava-repeats", type=int, default=3)
+    parser.add_argument("--lava-repeats", type=int, default=3, help="0: without Lava")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
@@ -100,6 +100,8 @@ def main() -> None:
             (("conv", "Lava's Conv"), ("sparse", "unrolled")) if plan.net == "conv" else (("sparse", ""),)
         ):
             lava = LavaBackend(conv=conv)
+            if args.lava_repeats == 0:
+                break
             if not lava.availability().usable:
                 print("  lava is not installed here")
                 break

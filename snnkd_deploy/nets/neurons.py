@@ -276,22 +276,34 @@ def input_gradient(grad_u: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: N
 # A kernel unrolls its steps, and compilation takes more than in proportion: longer sequences than this go in blocks.
 _LONGEST, _BLOCK = 16, 8
 
-_forward: Callable[..., tuple[Tensor, ...]] = forward_pass
-_backward: Callable[..., tuple[Tensor, ...]] = backward_pass
+# Rows of many steps are read and written side by side, and beyond a dozen of them a CPU no longer fetches ahead: there
+# several loops of two steps (in nodes: what each of them writes) take half the time of one loop over all.
+_FEW = 4
+_SHORT_LOOPS: dict[str, Any] = {"max_fusion_size": 4}
+
+Pass = Callable[..., tuple[Tensor, ...]]
+_few: tuple[Pass, Pass] = (forward_pass, backward_pass)
+_many: tuple[Pass, Pass] = (forward_pass, backward_pass)
+
+
+def _passes(steps: int) -> tuple[Pass, Pass]:
+    """Forward and backward for so many steps, compiled or as they stand."""
+    return _few if steps <= _FEW else _many
 
 
 def forward_in_blocks(
     x: Tensor, lif: Lif, chip: ChipNeuron | None, numbers: Numbers, steps: int, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`forward_pass` for any number of steps, with kernels for `_BLOCK` of them."""
+    forward, _ = _passes(steps)
     if steps <= _LONGEST:
-        membrane, spikes = _forward(x, lif, chip, numbers, steps, bias)
+        membrane, spikes = forward(x, lif, chip, numbers, steps, bias)
         return membrane, spikes
     state = torch.zeros_like(x[0]), torch.zeros_like(x[0])
     membranes, trains = [], []
     for start in range(0, steps, _BLOCK):
         part = x[start : start + _BLOCK] if x.shape[0] > 1 else x
-        membrane, spikes, *after = _forward(part, lif, chip, numbers, min(_BLOCK, steps - start), bias, state)
+        membrane, spikes, *after = forward(part, lif, chip, numbers, min(_BLOCK, steps - start), bias, state)
         state = after[0], after[1]
         membranes.append(membrane)
         trains.append(spikes)
@@ -303,21 +315,17 @@ def backward_in_blocks(
 ) -> Tensor:
     """`backward_pass` for any number of steps, with kernels for `_BLOCK` of them."""
     steps = membrane.shape[0]
+    _, backward = _passes(steps)
     if steps <= _LONGEST:
-        return _backward(grad_spikes, membrane, lif, chip, numbers, constant)[0]
+        return backward(grad_spikes, membrane, lif, chip, numbers, constant)[0]
     state = torch.zeros_like(membrane[0]), torch.zeros_like(membrane[0])
     grads = []
     for start in reversed(range(0, steps, _BLOCK)):
         block = slice(start, start + _BLOCK)
-        grad, *before = _backward(grad_spikes[block], membrane[block], lif, chip, numbers, constant, state)
+        grad, *before = backward(grad_spikes[block], membrane[block], lif, chip, numbers, constant, state)
         state = before[0], before[1]
         grads.append(grad)
     return sum(grads[1:], start=grads[0]) if constant else torch.cat(grads[::-1])
-
-
-# Two timesteps of what they write. Long rows are read and written one beside the other, as many as a loop has steps,
-# and beyond a dozen of them a CPU no longer fetches ahead: several short loops take half the time of one.
-_CPU_LOOP: dict[str, Any] = {"max_fusion_size": 4}
 
 
 def compile_neurons(enable: bool, device: str = "cpu") -> str:
@@ -326,25 +334,31 @@ def compile_neurons(enable: bool, device: str = "cpu") -> str:
     Compilation takes half a minute the first time and seconds from torch's cache afterwards, so callers
     switch it on only for long work.
     """
-    global _forward, _backward
-    _forward, _backward = forward_pass, backward_pass
+    global _few, _many
+    _few = _many = (forward_pass, backward_pass)
     if not enable:
         return ""
     # One kernel for each form that occurs: float or chip, constant or not, with bias or not, and each T.
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-    options = _CPU_LOOP if device == "cpu" else None  # a GPU has one kernel over all steps
-    fused_forward = torch.compile(forward_pass, dynamic=True, options=options)
-    fused_backward = torch.compile(backward_pass, dynamic=True, options=options)
+    few = _compiled(None)
+    many = _compiled(_SHORT_LOOPS) if device == "cpu" else few
     lif = Lif(0.5, 1.0, lambda x: 1.0 / (1.0 + x * x))
     try:
         x = torch.randn(2, 64)
         numbers = Numbers.of(x, lif, None)
-        membrane, spikes = fused_forward(x, lif, None, numbers, 2, None)
-        fused_backward(spikes, membrane, lif, None, numbers, False)
+        membrane, spikes = few[0](x, lif, None, numbers, 2, None)
+        few[1](spikes, membrane, lif, None, numbers, False)
     except Exception as error:  # no C++ compiler, an unsupported platform: torch raises many kinds
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    _forward, _backward = fused_forward, fused_backward
+    _few, _many = few, many
     return ""
+
+
+def _compiled(options: dict[str, Any] | None) -> tuple[Pass, Pass]:
+    return (
+        torch.compile(forward_pass, dynamic=True, options=options),
+        torch.compile(backward_pass, dynamic=True, options=options),
+    )
 
 
 class _LifOverTime(torch.autograd.Function):
