@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from snnkd_deploy.backends.base import Inputs
 from snnkd_deploy.backends.exact import ExactBackend
 from snnkd_deploy.backends.inputs import make_inputs
 from snnkd_deploy.backends.lava.backend import LavaBackend
-from snnkd_deploy.backends.trace import Record
+from snnkd_deploy.backends.trace import Record, Trace
 from snnkd_deploy.chips import load_chip
 from snnkd_deploy.evaluate import OpCounter
 from snnkd_deploy.evaluate.parity import compare_traces
@@ -42,6 +43,8 @@ NETS = {
     "conv 16s2-32s2-10 on 1x28x28, T=8, images": CONV,
 }
 EVENT_RATE = 0.2
+# Processes that Lava can run a convolution as.
+FORMS = {"conv": {"conv": "Lava's Conv", "sparse": "unrolled"}}
 
 
 def samples_for(plan: StudentPlan, count: int) -> np.ndarray:
@@ -66,6 +69,20 @@ def active_model(plan: StudentPlan) -> Model:
     student.eval()
     student.to_chip(load_chip("loihi2"))
     return lower_student(student)
+
+
+def steady_rate(
+    lava: LavaBackend, model: Model, inputs: Inputs, samples: int, repeats: int
+) -> tuple[float, Trace, Inputs]:
+    """Samples per second, from two lengths that share compilation and start; trace and inputs of the longer."""
+    few, many = inputs.chunk(0, samples), inputs.chunk(0, 3 * samples)
+    spans: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(repeats):
+        for longer, part in ((False, few), (True, many)):
+            start = time.perf_counter()
+            found = lava.run(model, part, Record())
+            spans[longer].append(time.perf_counter() - start)
+    return 2 * samples / (statistics.median(spans[True]) - statistics.median(spans[False])), found, many
 
 
 def main() -> None:
@@ -96,33 +113,22 @@ def main() -> None:
         activity = {name: f"{100 * float(s.float().mean()):.0f} %" for name, s in trace.spikes.items()}
         print(f"{title}: exact {rate:,.0f} samples/s, with counting {share:.2f} x; rates {activity}")
         figures[title] = {"exact_per_s": rate, "with_counting": share, "rates": activity}
-        for conv, what in (
-            (("conv", "Lava's Conv"), ("sparse", "unrolled")) if plan.net == "conv" else (("sparse", ""),)
-        ):
+        if args.lava_repeats == 0:
+            continue
+        for conv, what in FORMS.get(plan.net, {"sparse": ""}).items():
             lava = LavaBackend(conv=conv)
-            if args.lava_repeats == 0:
-                break
             if not lava.availability().usable:
                 print("  lava is not installed here")
                 break
-            # Two lengths: their difference is the steady rate, without compilation and start.
-            few = inputs.chunk(0, args.lava_samples)
-            many = inputs.chunk(0, 3 * args.lava_samples)
-            spans: dict[bool, list[float]] = {False: [], True: []}
-            for _ in range(args.lava_repeats):
-                for longer, part in ((False, few), (True, many)):
-                    start = time.perf_counter()
-                    found = lava.run(model, part, Record())
-                    spans[longer].append(time.perf_counter() - start)
+            steady, found, many = steady_rate(lava, model, inputs, args.lava_samples, args.lava_repeats)
             parity = compare_traces(exact.run(model, many, Record()), found, model.spiking)
-            steady = 2 * args.lava_samples / (statistics.median(spans[True]) - statistics.median(spans[False]))
             print(
                 f"  lava{f' ({what})' if what else ''} {steady:,.1f} samples/s steady: exact is {rate / steady:,.0f} x "
                 f"faster; {parity.mismatches} of {parity.spikes_compared:,} spikes differ",
                 flush=True,
             )
-            found_here = {"lava_per_s": steady, "ratio": rate / steady, "spikes_differing": parity.mismatches}
-            figures[title][what or "lava"] = found_here
+            here = {"lava_per_s": steady, "ratio": rate / steady, "spikes_differing": parity.mismatches}
+            figures[title][what or "lava"] = here
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1))
 

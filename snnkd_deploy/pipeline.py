@@ -293,7 +293,7 @@ class Run:
             view = TeacherView(self.load_teacher(), loss.needs_teacher_features, feed, device)
             if not r.train.augment:
                 view.prepare(self.data.train)
-        fused = self._fuse_neurons(student)
+        fused = self._fuse_neurons(student, device)
         trainee = StudentTrainee(
             student,
             self.data,
@@ -356,14 +356,14 @@ class Run:
         _forget(folder)
         return [weights, info, predictions, float_file], facts
 
-    def _fuse_neurons(self, student: Student) -> bool:
+    def _fuse_neurons(self, student: Student, device: torch.device) -> bool:
         """Compile the neurons where the work ahead pays for it. Depends on the recipe only, so a resumed run agrees."""
         t = self.recipe.train
         values = sum(math.prod(population.shape) for population in student.hidden) * student.steps
         if values * len(self.data.train) * (t.epochs + t.chip_epochs) < _FUSE_ABOVE:
             return False
         say("compiling the neuron kernels (once per machine)")
-        problem = compile_neurons(True, self._device()[0].type)
+        problem = compile_neurons(True, device.type)
         if problem:
             say(f"neurons run uncompiled, about 2x slower: {problem}", style="yellow")
         return not problem

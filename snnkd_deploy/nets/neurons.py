@@ -331,8 +331,8 @@ def backward_in_blocks(
 def compile_neurons(enable: bool, device: str = "cpu") -> str:
     """Fuse both passes with torch.compile from now on (or stop). Returns "" or why that is not possible here.
 
-    Compilation takes half a minute the first time and seconds from torch's cache afterwards, so callers
-    switch it on only for long work.
+    device: type of device that the neurons will run on. Compilation takes half a minute the first time and seconds from
+    torch's cache afterwards, so callers switch it on only for long work.
     """
     global _few, _many
     _few = _many = (forward_pass, backward_pass)

@@ -38,7 +38,9 @@ def import_netx() -> Any:
     for name in _UNUSED:
         try:
             __import__(name)
-        except Exception:
+        except (
+            Exception
+        ):  # not there, or broken: torchvision of another torch raises RuntimeError. Nothing here calls them
             stub = MagicMock()
             stub.__spec__, stub.__path__ = importlib.machinery.ModuleSpec(name, None), []
             sys.modules[name] = stub
