@@ -38,9 +38,8 @@ def import_netx() -> Any:
     for name in _UNUSED:
         try:
             __import__(name)
-        except (
-            Exception
-        ):  # not there, or broken: torchvision of another torch raises RuntimeError. Nothing here calls them
+        except Exception:
+            # Missing, or broken in its own way (torchvision beside another torch: RuntimeError). Nothing here calls it.
             stub = MagicMock()
             stub.__spec__, stub.__path__ = importlib.machinery.ModuleSpec(name, None), []
             sys.modules[name] = stub
